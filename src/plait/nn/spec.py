@@ -1,0 +1,240 @@
+"""What a Transformer is, as data: a tree of frozen dataclasses, complete for every architecture that plait builds.
+
+No torch here: a spec is read from a configuration in microseconds, is hashable, and can be compared, printed and tested as a value.
+`plait.nn.build.build` is the one place that turns it into modules. The rule for every variation: a number, a presence or a choice
+inside one formula is a field; a sub-computation with parameters of its own is a member of a union; a change of wiring is a class.
+Absence is `None`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Activation = Literal["gelu", "gelu_tanh", "quick_gelu", "relu", "silu", "tanh"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormSpec:
+    """A normalisation over the last dimension. `offset` is added to the stored weight (Gemma stores w - 1)."""
+
+    kind: Literal["layer", "rms"]
+    eps: float
+    bias: bool = False
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinearScaling:
+    """Positions divided by `factor` (position interpolation, arXiv:2306.15595)."""
+
+    factor: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Llama3Scaling:
+    """Low frequencies divided by `factor`, high ones kept, a smooth ramp between them (Llama 3.1)."""
+
+    factor: float
+    low_frequency_factor: float
+    high_frequency_factor: float
+    original_positions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class YarnScaling:
+    """Interpolation by parts with an attention temperature (YaRN, arXiv:2309.00071).
+
+    `attention_factor` multiplies the rotated vectors; `beta_fast` and `beta_slow` are rotations over the original length;
+    `truncate` rounds the ramp's ends to whole dimensions.
+    """
+
+    factor: float
+    original_positions: int
+    attention_factor: float
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+
+
+RopeScaling = LinearScaling | Llama3Scaling | YarnScaling
+
+
+@dataclass(frozen=True, kw_only=True)
+class RopeSpec:
+    """Rotary positions on the first `dim` dimensions of each head, in halves (arXiv:2104.09864)."""
+
+    theta: float
+    dim: int
+    scaling: RopeScaling | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskSpec:
+    """Which keys a query may see, by position: all, none later (`causal`), none `window` or more positions before."""
+
+    causal: bool = False
+    window: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProjectionBias:
+    """Which of the four projections of an attention carry a bias."""
+
+    query: bool = False
+    key: bool = False
+    value: bool = False
+    output: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionSpec:
+    """Multi-head attention; `kv_heads < heads` shares each key and value among a group of queries (arXiv:2305.13245).
+
+    `scale` multiplies the scores; `softcap` bounds them by `softcap * tanh(scores / softcap)`; `qk_norm` normalises
+    each head's query and key before rotation; `dropout` acts on the attention weights.
+    """
+
+    heads: int
+    kv_heads: int
+    head_dim: int
+    scale: float
+    mask: MaskSpec = MaskSpec()
+    bias: ProjectionBias = ProjectionBias()
+    rope: RopeSpec | None = None
+    qk_norm: NormSpec | None = None
+    softcap: float | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPSpec:
+    """`down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))` when gated (arXiv:2002.05202)."""
+
+    width: int
+    activation: Activation
+    gated: bool = False
+    bias: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class SublayerSpec:
+    """The slots around a sublayer f: `after(x + dropout(branch(f(before(x)))))`.
+
+    Only `after` is post-norm (BERT), only `before` is pre-norm (GPT-2, Llama), `before` and `branch` the sandwich (Gemma).
+    """
+
+    before: NormSpec | None = None
+    branch: NormSpec | None = None
+    after: NormSpec | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerSpec:
+    """One layer: self-attention, attention over another stack's output when `cross` is there, and an MLP."""
+
+    attention: AttentionSpec
+    mlp: MLPSpec
+    around_attention: SublayerSpec
+    around_mlp: SublayerSpec
+    cross: AttentionSpec | None = None
+    around_cross: SublayerSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearnedPositions:
+    """A trained vector per position, for positions 0 to `count - 1`."""
+
+    count: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinusoidalPositions:
+    """Fixed sines and cosines of geometrically spaced wavelengths (arXiv:1706.03762 §3.5): no parameter, no limit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextFrontendSpec:
+    """Token ids to vectors: `dropout(norm(scale * tokens + positions + segments))`, each part but the tokens optional.
+
+    `padding` is the id of the padding token, or None: its vector receives no gradient.
+    """
+
+    vocabulary: int
+    positions: LearnedPositions | SinusoidalPositions | None = None
+    segments: int | None = None
+    scale: float = 1.0
+    norm: NormSpec | None = None
+    dropout: float = 0.0
+    padding: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackSpec:
+    """A frontend, layers of one width, and a norm behind them. One entry per layer: a pattern is different entries."""
+
+    width: int
+    frontend: TextFrontendSpec
+    layers: tuple[LayerSpec, ...]
+    norm: NormSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolSpec:
+    """One vector per sequence: of the first or the last valid token, or the mean of all valid ones.
+
+    With an `activation`, a square dense layer and that activation follow (BERT's pooler).
+    """
+
+    where: Literal["first", "last", "mean"]
+    activation: Activation | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageHeadSpec:
+    """Scores over the vocabulary. `tied` shares the weight of the token embedding.
+
+    `transform` puts a square dense layer, this activation and `transform_norm` first (BERT's masked-language head).
+    """
+
+    vocabulary: int
+    tied: bool
+    bias: bool = False
+    transform: Activation | None = None
+    transform_norm: NormSpec | None = None
+    softcap: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassifierHeadSpec:
+    """A linear layer to `labels` scores, on the pooled vector or, where the topology has no pool, on every token."""
+
+    labels: int
+    bias: bool = True
+    dropout: float = 0.0
+
+
+HeadSpec = LanguageHeadSpec | ClassifierHeadSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Single:
+    """One stack, with an optional pool and an optional head: encoders and decoders alike."""
+
+    stack: StackSpec
+    pool: PoolSpec | None = None
+    head: HeadSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoder:
+    """Two stacks: the decoder's layers attend to the encoder's output. `shared` makes both use one token embedding."""
+
+    encoder: StackSpec
+    decoder: StackSpec
+    head: HeadSpec | None = None
+    shared: bool = True
+
+
+Topology = Single | EncoderDecoder

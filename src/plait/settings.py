@@ -1,0 +1,84 @@
+"""Every environment variable and path that plait reads, complete; nothing else in the package touches `os.environ`.
+
+Values are read when asked for, never at import, so a test or a program may change them at any time.
+
+| variable | meaning | default |
+|---|---|---|
+| PLAIT_HOME | root of plait's own cache | ~/.cache/plait (below XDG_CACHE_HOME when set) |
+| PLAIT_OFFLINE, HF_HUB_OFFLINE | "1": no socket is ever opened | off |
+| PLAIT_HUBS | hubs at which a plain name is tried, in order | huggingface,modelscope |
+| HF_ENDPOINT, MODELSCOPE_ENDPOINT | address of the hub or of a mirror of it | the hubs' own |
+| HF_HOME, HF_HUB_CACHE, MODELSCOPE_CACHE | where the other libraries keep their files | theirs |
+| HF_TOKEN, MODELSCOPE_API_TOKEN | access token, sent to its own hub alone | none |
+| PLAIT_PROGRESS | "0": no progress bars; "1": always | bars on a terminal |
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+_TRUE = {"1", "true", "yes", "on"}
+
+
+def _flag(name: str) -> bool:
+    return os.environ.get(name, "").strip().lower() in _TRUE
+
+
+def home() -> Path:
+    """The root of plait's own cache."""
+    if path := os.environ.get("PLAIT_HOME"):
+        return Path(path).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache") / "plait"
+
+
+def offline() -> bool:
+    """Whether the network is switched off."""
+    return _flag("PLAIT_OFFLINE") or _flag("HF_HUB_OFFLINE")
+
+
+def hubs() -> tuple[str, ...]:
+    """The hubs at which a plain name is tried, in order."""
+    text = os.environ.get("PLAIT_HUBS", "huggingface,modelscope")
+    return tuple(name.strip().lower() for name in text.split(",") if name.strip())
+
+
+def huggingface_endpoint() -> str:
+    """Address of the Hugging Face hub or of the mirror in its place; it may carry a path prefix."""
+    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+
+
+def modelscope_endpoint() -> str:
+    """Address of the ModelScope hub or of the mirror in its place."""
+    return os.environ.get("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn").rstrip("/")
+
+
+def huggingface_cache() -> Path:
+    """Where huggingface_hub keeps its files."""
+    if path := os.environ.get("HF_HUB_CACHE"):
+        return Path(path).expanduser()
+    base = os.environ.get("HF_HOME")
+    return (Path(base).expanduser() if base else Path.home() / ".cache" / "huggingface") / "hub"
+
+
+def modelscope_cache() -> Path:
+    """Where modelscope keeps its files."""
+    path = os.environ.get("MODELSCOPE_CACHE")
+    return Path(path).expanduser() if path else Path.home() / ".cache" / "modelscope" / "hub"
+
+
+def huggingface_token() -> str | None:
+    """The access token of the Hugging Face hub, if one is set in the environment."""
+    return os.environ.get("HF_TOKEN") or None
+
+
+def modelscope_token() -> str | None:
+    """The access token of ModelScope, if one is set in the environment."""
+    return os.environ.get("MODELSCOPE_API_TOKEN") or None
+
+
+def progress() -> bool | None:
+    """Whether progress bars are forced on (True), forced off (False) or left to the terminal (None)."""
+    text = os.environ.get("PLAIT_PROGRESS", "").strip().lower()
+    return None if not text else text in _TRUE
