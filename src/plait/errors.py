@@ -40,6 +40,10 @@ class HubError(PlaitError, OSError):
     """A model or data set could not be fetched."""
 
 
+class ReferenceFormatError(HubError, ValueError):
+    """A text that is no reference to a model or data set: empty, with bad characters, or leading out of its folder."""
+
+
 class NotFoundError(HubError, FileNotFoundError):
     """Nothing by this name at any of the places tried."""
 
@@ -91,5 +95,6 @@ def require(module: str, *, extra: str, purpose: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise MissingExtraError(
-            f"`{module}` is needed to {purpose}, but is not installed ({error}). Install it with: pip install 'plait[{extra}]'"
+            f"`{module}` is needed to {purpose}, but is not installed ({error}). "
+            f"Install it with: pip install 'plait[{extra}]'"
         ) from error

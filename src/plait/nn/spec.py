@@ -1,9 +1,9 @@
 """What a Transformer is, as data: a tree of frozen dataclasses, complete for every architecture that plait builds.
 
-No torch here: a spec is read from a configuration in microseconds, is hashable, and can be compared, printed and tested as a value.
-`plait.nn.build.build` is the one place that turns it into modules. The rule for every variation: a number, a presence or a choice
-inside one formula is a field; a sub-computation with parameters of its own is a member of a union; a change of wiring is a class.
-Absence is `None`.
+No torch here: a spec is read from a configuration in microseconds, is hashable, and can be compared, printed and tested
+as a value. `plait.nn.build.build` is the one place that turns it into modules. The rule for every variation: a number,
+a presence or a choice inside one formula is a field; a sub-computation with parameters of its own is a member of a
+union; a change of wiring is a class. Absence is `None`.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ class Llama3Scaling:
 class YarnScaling:
     """Interpolation by parts with an attention temperature (YaRN, arXiv:2309.00071).
 
-    `attention_factor` multiplies the rotated vectors; `beta_fast` and `beta_slow` are rotations over the original length;
-    `truncate` rounds the ramp's ends to whole dimensions.
+    `attention_factor` multiplies the rotated vectors; `beta_fast` and `beta_slow` are rotations over the original
+    length; `truncate` rounds the ramp's ends to whole dimensions.
     """
 
     factor: float
@@ -71,7 +71,7 @@ class RopeSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MaskSpec:
-    """Which keys a query may see, by position: all, none later (`causal`), none `window` or more positions before."""
+    """Which keys a query may see, by position: all, none later (`causal`), none `window` or more positions away."""
 
     causal: bool = False
     window: int | None = None
@@ -121,7 +121,8 @@ class MLPSpec:
 class SublayerSpec:
     """The slots around a sublayer f: `after(x + dropout(branch(f(before(x)))))`.
 
-    Only `after` is post-norm (BERT), only `before` is pre-norm (GPT-2, Llama), `before` and `branch` the sandwich (Gemma).
+    Only `after` is post-norm (BERT), only `before` is pre-norm (GPT-2, Llama), `before` and `branch` the sandwich
+    (Gemma).
     """
 
     before: NormSpec | None = None

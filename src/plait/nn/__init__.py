@@ -1,0 +1,1 @@
+"""The Transformer: specs (plait.nn.spec, torch-free), the modules they describe, and `build` between the two."""

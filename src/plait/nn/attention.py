@@ -1,0 +1,155 @@
+"""Multi-head attention, complete for every variation that `AttentionSpec` describes.
+
+Shapes: B batch, T queries, S keys, H heads of queries, K heads of keys, D dimensions of a head.
+
+    heads = 6, kv_heads = 2:   q0 q1 q2 | q3 q4 q5
+                                  k0    |    k1        query head h reads key head h // (H / K)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from plait.errors import ConfigError
+from plait.nn.cache import LayerCache
+from plait.nn.mask import Mask
+from plait.nn.norm import Norm
+from plait.nn.rope import Rotation, rotate
+from plait.nn.spec import AttentionSpec
+
+
+class Attention(nn.Module):
+    """`output(softmax(scale * query @ keyᵀ) @ value)` per head (arXiv:1706.03762 §3.2)."""
+
+    def __init__(self, spec: AttentionSpec, width: int) -> None:
+        super().__init__()
+        if spec.heads % spec.kv_heads:
+            raise ConfigError(
+                f"`heads` must be a multiple of `kv_heads` ({spec.kv_heads}), but is {spec.heads}: "
+                "each key head serves a whole group of query heads"
+            )
+        self.spec = spec
+        self.query = nn.Linear(width, spec.heads * spec.head_dim, bias=spec.bias.query)
+        self.key = nn.Linear(width, spec.kv_heads * spec.head_dim, bias=spec.bias.key)
+        self.value = nn.Linear(width, spec.kv_heads * spec.head_dim, bias=spec.bias.value)
+        self.output = nn.Linear(spec.heads * spec.head_dim, width, bias=spec.bias.output)
+        self.query_norm = Norm(spec.qk_norm, spec.head_dim) if spec.qk_norm else None
+        self.key_norm = Norm(spec.qk_norm, spec.head_dim) if spec.qk_norm else None
+
+    def forward(
+        self,
+        x: Tensor,
+        mask: Mask,
+        *,
+        rotation: Rotation | None = None,
+        cache: LayerCache | None = None,
+        capacity: int = 0,
+        memory: Tensor | None = None,
+        weights: list[Tensor] | None = None,
+    ) -> Tensor:
+        """(B, T, width) -> (B, T, width).
+
+        `memory` (B, S, width) is what is attended to in place of `x` itself. When `weights` is a list, the attention
+        weights (B, H, T, S) are appended to it, which takes the slower path that materialises them.
+        """
+        if self._alone(x, cache, memory, weights):
+            return self._value_path(x)
+        query = self._heads(self.query(x), self.spec.heads)
+        if self.query_norm is not None:
+            query = self.query_norm(query)
+        if rotation is not None:
+            query = rotate(query, rotation)
+        key, value = self._keys_and_values(x, rotation, cache, capacity, memory)
+        if weights is None and self.spec.softcap is None:
+            mixed = self._fused(query, key, value, mask)
+        else:
+            mixed = self._explicit(query, key, value, mask, weights)
+        # (B, H, T, D) -> (B, T, H * D)
+        y: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+        return y
+
+    def _alone(self, x: Tensor, cache: LayerCache | None, memory: Tensor | None, weights: list[Tensor] | None) -> bool:
+        """Whether there is one token and nothing else to attend to: its softmax is 1 whatever query and key are."""
+        dropped = self.training and self.spec.dropout > 0
+        return x.shape[1] == 1 and cache is None and memory is None and weights is None and not dropped
+
+    def _value_path(self, x: Tensor) -> Tensor:
+        value = self.value(x)
+        groups = self.spec.heads // self.spec.kv_heads
+        if groups > 1:
+            # (B, 1, K * D) -> (B, 1, K, 1, D) -> (B, 1, K, G, D) -> (B, 1, H * D)
+            batch, kv_heads, dim = x.shape[0], self.spec.kv_heads, self.spec.head_dim
+            value = value.view(batch, 1, kv_heads, 1, dim).expand(-1, -1, -1, groups, -1).flatten(2)
+        y: Tensor = self.output(value)
+        return y
+
+    def _heads(self, x: Tensor, heads: int) -> Tensor:
+        # (B, T, heads * D) -> (B, heads, T, D)
+        return x.view(x.shape[0], x.shape[1], heads, self.spec.head_dim).transpose(1, 2)
+
+    def _keys_and_values(
+        self, x: Tensor, rotation: Rotation | None, cache: LayerCache | None, capacity: int, memory: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        if memory is not None and cache is not None and cache.memory is not None:
+            return cache.memory
+        source = x if memory is None else memory
+        key = self._heads(self.key(source), self.spec.kv_heads)
+        value = self._heads(self.value(source), self.spec.kv_heads)
+        if self.key_norm is not None:
+            key = self.key_norm(key)
+        if rotation is not None:
+            key = rotate(key, rotation)
+        if cache is None:
+            return key, value
+        if memory is not None:
+            cache.memory = key, value
+            return key, value
+        return cache.append(key, value, capacity=capacity)
+
+    def _fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        groups = self.spec.heads // self.spec.kv_heads
+        if groups > 1 and query.shape[2] == 1:
+            # One query per head: the heads of a group become the queries of their key head, and no key is repeated.
+            # (B, H, 1, D) -> (B, K, G, D)
+            query = query.view(query.shape[0], self.spec.kv_heads, groups, self.spec.head_dim)
+            return self._kernel(query, key, value, mask).view(query.shape[0], self.spec.heads, 1, self.spec.head_dim)
+        if groups > 1:
+            # (B, K, S, D) -> (B, H, S, D)
+            key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+        return self._kernel(query, key, value, mask)
+
+    def _kernel(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        return functional.scaled_dot_product_attention(
+            query,
+            key,
+            value,
+            attn_mask=mask.allowed,
+            dropout_p=self.spec.dropout if self.training else 0.0,
+            is_causal=mask.causal,
+            scale=self.spec.scale,
+        )
+
+    def _explicit(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask, weights: list[Tensor] | None) -> Tensor:
+        groups = self.spec.heads // self.spec.kv_heads
+        # (B, K, S, D) -> (B, H, S, D)
+        key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
+        # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
+        scores = query @ key.transpose(2, 3) * self.spec.scale
+        if self.spec.softcap is not None:
+            scores = self.spec.softcap * torch.tanh(scores / self.spec.softcap)
+        seen = mask.allowed
+        if mask.causal:
+            seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+        if seen is not None:
+            scores = scores.masked_fill(~seen, float("-inf"))
+        attention = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        if weights is not None:
+            weights.append(attention)
+        return functional.dropout(attention, self.spec.dropout, training=self.training) @ value
+
+    if TYPE_CHECKING:
+        __call__ = forward

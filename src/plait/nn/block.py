@@ -1,0 +1,111 @@
+"""One layer of a Transformer, complete: sublayers, the norm slots around them, and the residual that carries through.
+
+             ┌────────────────────────── dropout ── branch ──┐
+x ──┬── before ── attention / cross-attention / mlp ─────────┘
+    └────────────────────────────────────────────── + ── after ──>
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from plait.nn.attention import Attention
+from plait.nn.cache import LayerCache
+from plait.nn.mask import Mask
+from plait.nn.mlp import MLP
+from plait.nn.norm import Norm
+from plait.nn.record import Recorder
+from plait.nn.rope import Rotation
+from plait.nn.spec import LayerSpec, MaskSpec, RopeSpec, SublayerSpec
+
+
+@dataclass(frozen=True)
+class Context:
+    """What all layers of one forward share: each distinct mask and each distinct rotation table, made once.
+
+    `memory` (B, S, width) is the output of the other stack, `memory_mask` which of its positions may be seen.
+    `capacity` is the number of slots that a cache should allocate.
+    """
+
+    masks: dict[MaskSpec, Mask]
+    rotations: dict[RopeSpec, Rotation]
+    capacity: int = 0
+    memory: Tensor | None = None
+    memory_mask: Mask = Mask()
+
+
+class Around(nn.Module):
+    """The slots around a sublayer: `after(x + dropout(branch(f(before(x)))))`."""
+
+    def __init__(self, spec: SublayerSpec, width: int) -> None:
+        super().__init__()
+        self.dropout = spec.dropout
+        self.before = Norm(spec.before, width) if spec.before else None
+        self.branch = Norm(spec.branch, width) if spec.branch else None
+        self.after = Norm(spec.after, width) if spec.after else None
+
+    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        y = sublayer(x if self.before is None else self.before(x))
+        if self.branch is not None:
+            y = self.branch(y)
+        y = x + functional.dropout(y, self.dropout, training=self.training)
+        return y if self.after is None else self.after(y)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class Layer(nn.Module):
+    """Self-attention, attention over `context.memory` where the spec has it, and an MLP."""
+
+    def __init__(self, spec: LayerSpec, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.attention = Attention(spec.attention, width)
+        self.around_attention = Around(spec.around_attention, width)
+        self.cross = Attention(spec.cross, width) if spec.cross else None
+        self.around_cross = Around(spec.around_cross, width) if spec.around_cross else None
+        self.mlp = MLP(spec.mlp, width)
+        self.around_mlp = Around(spec.around_mlp, width)
+
+    def forward(
+        self, x: Tensor, context: Context, *, cache: LayerCache | None = None, record: Recorder | None = None
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D)."""
+        attention = self.spec.attention
+
+        def attend(y: Tensor) -> Tensor:
+            return self.attention(
+                y,
+                context.masks[attention.mask],
+                rotation=context.rotations[attention.rope] if attention.rope else None,
+                cache=cache,
+                capacity=context.capacity,
+                weights=record.attentions if record else None,
+            )
+
+        def attend_to_memory(y: Tensor) -> Tensor:
+            assert self.cross is not None
+            weights = record.cross_attentions if record else None
+            return self.cross(y, context.memory_mask, cache=cache, memory=context.memory, weights=weights)
+
+        x = self.around_attention(x, attend)
+        if record:
+            record.sublayer("attention", x)
+        if self.around_cross is not None:
+            x = self.around_cross(x, attend_to_memory)
+            if record:
+                record.sublayer("cross", x)
+        x = self.around_mlp(x, self.mlp)
+        if record:
+            record.sublayer("mlp", x)
+        return x
+
+    if TYPE_CHECKING:
+        __call__ = forward

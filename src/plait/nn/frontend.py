@@ -1,0 +1,72 @@
+"""What comes before the layers, complete for text: token ids, segments and positions become vectors.
+
+Shapes: B batch, T tokens, D width.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from plait.errors import ConfigError
+from plait.nn.norm import Norm
+from plait.nn.spec import LearnedPositions, SinusoidalPositions, TextFrontendSpec
+
+
+def sinusoids(positions: Tensor, width: int) -> Tensor:
+    """(B, T) positions -> (B, T, width) float32: sine on even, cosine on odd dimensions, wavelengths 2π to 20000π.
+
+    Source: arXiv:1706.03762 §3.5.
+    """
+    even = torch.arange(0, width, 2, dtype=torch.float32, device=positions.device)
+    angles = positions[..., None].float() * torch.exp(even * (-math.log(10000.0) / width))
+    # (B, T, D/2, 2) -> (B, T, D): sine and cosine of a frequency side by side
+    return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)[..., :width]
+
+
+class TextFrontend(nn.Module):
+    """`dropout(norm(scale * tokens + segments + positions))`, each part but the tokens optional."""
+
+    def __init__(self, spec: TextFrontendSpec, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.width = width
+        self.tokens = nn.Embedding(spec.vocabulary, width, padding_idx=spec.padding)
+        self.segments = nn.Embedding(spec.segments, width) if spec.segments else None
+        learned = isinstance(spec.positions, LearnedPositions)
+        self.positions = nn.Embedding(spec.positions.count, width) if learned else None  # type: ignore[union-attr]
+        self.norm = Norm(spec.norm, width) if spec.norm else None
+
+    def forward(
+        self,
+        tokens: Tensor | None,
+        positions: Tensor,
+        *,
+        embeddings: Tensor | None = None,
+        segments: Tensor | None = None,
+    ) -> Tensor:
+        """Ids (B, T), or `embeddings` (B, T, D) in their place, and `positions` (B or 1, T) -> (B, T, D).
+
+        `segments` (B, T) are ids of segments; None means segment 0.
+        """
+        x = self.tokens(tokens) if embeddings is None else embeddings
+        if self.spec.scale != 1.0:
+            x = x * self.spec.scale
+        if self.segments is not None:
+            x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
+        elif segments is not None:
+            raise ConfigError("segment ids (token_type_ids) were given, but this model has no segment embedding")
+        if self.positions is not None:
+            x = x + self.positions(positions)
+        elif isinstance(self.spec.positions, SinusoidalPositions):
+            x = x + sinusoids(positions, self.width).to(x.dtype)
+        if self.norm is not None:
+            x = self.norm(x)
+        return functional.dropout(x, self.spec.dropout, training=self.training)
+
+    if TYPE_CHECKING:
+        __call__ = forward

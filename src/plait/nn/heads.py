@@ -1,0 +1,93 @@
+"""What comes behind the layers, complete for text: pooling a sequence to a vector, and scores over words or labels.
+
+Shapes: B batch, T tokens, D width, V vocabulary, C labels.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from plait.nn.mlp import activation
+from plait.nn.norm import Norm
+from plait.nn.spec import ClassifierHeadSpec, LanguageHeadSpec, PoolSpec
+
+
+class Pool(nn.Module):
+    """One vector per sequence, chosen by which tokens are valid and never by what the tokens are."""
+
+    def __init__(self, spec: PoolSpec, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.dense = nn.Linear(width, width) if spec.activation else None
+        self.activation = activation(spec.activation) if spec.activation else None
+
+    def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
+        """(B, T, D) and which tokens are valid, (B, T) or None for all -> (B, D)."""
+        pooled = self._pick(x, valid)
+        if self.dense is None or self.activation is None:
+            return pooled
+        return self.activation(self.dense(pooled))
+
+    def _pick(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        if self.spec.where == "mean":
+            if valid is None:
+                return x.mean(dim=1)
+            weight = valid.to(x.dtype)[:, :, None]
+            return (x * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
+        if valid is None:
+            return x[:, 0] if self.spec.where == "first" else x[:, -1]
+        order = torch.arange(x.shape[1], device=x.device)
+        if self.spec.where == "first":
+            index = torch.where(valid.bool(), order, x.shape[1] - 1).amin(dim=1)
+        else:
+            index = torch.where(valid.bool(), order, 0).amax(dim=1)
+        return x[torch.arange(x.shape[0], device=x.device), index]
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class LanguageHead(nn.Module):
+    """Scores over the vocabulary."""
+
+    def __init__(self, spec: LanguageHeadSpec, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.dense = nn.Linear(width, width) if spec.transform else None
+        self.activation = activation(spec.transform) if spec.transform else None
+        self.norm = Norm(spec.transform_norm, width) if spec.transform_norm else None
+        self.projection = nn.Linear(width, spec.vocabulary, bias=spec.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, D) -> (B, T, V)."""
+        if self.dense is not None and self.activation is not None:
+            x = self.activation(self.dense(x))
+        if self.norm is not None:
+            x = self.norm(x)
+        scores: Tensor = self.projection(x)
+        if self.spec.softcap is not None:
+            scores = self.spec.softcap * torch.tanh(scores / self.spec.softcap)
+        return scores
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class ClassifierHead(nn.Module):
+    """Scores over labels."""
+
+    def __init__(self, spec: ClassifierHeadSpec, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.projection = nn.Linear(width, spec.labels, bias=spec.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., C)."""
+        return self.projection(functional.dropout(x, self.spec.dropout, training=self.training))  # type: ignore[no-any-return]
+
+    if TYPE_CHECKING:
+        __call__ = forward

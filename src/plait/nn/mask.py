@@ -1,0 +1,46 @@
+"""Which key each query may attend to, complete: one predicate on positions, materialised once per distinct mask.
+
+A position of -1 marks a slot that holds nothing: padding, or an empty place of a cache. Because the predicate looks at
+positions and never at the order of slots, left padding, right padding, chunks and caches are one rule.
+Shapes: B batch, T queries, S keys.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor
+
+from plait.nn.spec import MaskSpec
+
+
+class Mask(NamedTuple):
+    """`allowed` is bool (B or 1, 1, T, S), or None where every key may be seen or, with `causal`, every earlier one.
+
+    `causal` tells the attention kernel to use its own lower triangle, so that nothing is materialised.
+    """
+
+    allowed: Tensor | None = None
+    causal: bool = False
+
+
+def allowed(spec: MaskSpec, queries: Tensor, keys: Tensor) -> Tensor:
+    """The predicate, bool (B or 1, 1, T, S), for positions `queries` (B or 1, T) and `keys` (B or 1, S)."""
+    # (B, T) -> (B, 1, T, 1) and (B, S) -> (B, 1, 1, S)
+    q, k = queries[:, None, :, None], keys[:, None, None, :]
+    seen = k >= 0
+    if spec.causal:
+        seen = seen & (k <= q)
+    if spec.window is not None:
+        seen = seen & ((q - k).abs() < spec.window)
+    # A query that is padding itself sees everything: its output is never read, and a row without any key would be NaN.
+    return seen | (q < 0)
+
+
+def plain(spec: MaskSpec, queries: int, keys: int) -> Mask | None:
+    """The mask when keys 0 … S-1 are all there and the queries are the last T of them, or None if it must be made."""
+    if spec.window is not None and keys > spec.window:
+        return None
+    if not spec.causal or queries == 1:
+        return Mask()
+    return Mask(causal=True) if queries == keys else None

@@ -1,0 +1,43 @@
+"""Normalisation over the last dimension, complete: LayerNorm (arXiv:1607.06450) and RMSNorm (arXiv:1910.07467)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from plait.nn.spec import NormSpec
+
+
+class Norm(nn.Module):
+    """`x`, centred (layer only) and scaled to unit variance (layer) or mean square (rms), times `offset + weight`,
+    plus `bias`.
+
+    Statistics are taken in float32 whatever the dtype of `x` (ATen's kernels accumulate so).
+    """
+
+    def __init__(self, spec: NormSpec, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.weight = nn.Parameter(torch.empty(width))
+        self.bias = nn.Parameter(torch.empty(width)) if spec.bias else None
+
+    def initialise(self) -> None:
+        """Make the module the plain normalisation: a factor of one, a shift of zero."""
+        nn.init.constant_(self.weight, 1.0 - self.spec.offset)
+        if self.bias is not None:
+            nn.init.zeros_(self.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        spec = self.spec
+        weight = self.weight + spec.offset if spec.offset else self.weight
+        if spec.kind == "layer":
+            return functional.layer_norm(x, weight.shape, weight, self.bias, spec.eps)
+        y = functional.rms_norm(x, weight.shape, weight, spec.eps)
+        return y if self.bias is None else y + self.bias
+
+    if TYPE_CHECKING:
+        __call__ = forward

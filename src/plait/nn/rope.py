@@ -1,0 +1,84 @@
+"""Rotary positions (arXiv:2104.09864), complete: the frequencies of every scaling, their tables, and the rotation.
+
+Tables are float32 whatever the dtype of the model: bfloat16 cannot tell neighbouring positions of a long text apart.
+Shapes: B batch, T tokens, H heads, R rotated dimensions of a head.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from plait.nn.spec import LinearScaling, Llama3Scaling, RopeSpec, YarnScaling
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines, float32 (B or 1, 1, T, R/2), of the angle of each pair of dimensions at each position."""
+
+    cosine: Tensor
+    sine: Tensor
+
+
+def frequencies(spec: RopeSpec, *, device: torch.device | None = None) -> tuple[Tensor, float]:
+    """The angle per position of each pair of dimensions, float32 (R/2,), and the factor on the rotated vectors."""
+    exponents = torch.arange(0, spec.dim, 2, dtype=torch.float32, device=device) / spec.dim
+    plain = 1.0 / spec.theta**exponents
+    match spec.scaling:
+        case None:
+            return plain, 1.0
+        case LinearScaling(factor=factor):
+            return plain / factor, 1.0
+        case Llama3Scaling() as scaling:
+            return _llama3(plain, scaling), 1.0
+        case YarnScaling() as scaling:
+            return _yarn(plain, spec, scaling), scaling.attention_factor
+
+
+def _llama3(plain: Tensor, scaling: Llama3Scaling) -> Tensor:
+    """Long wavelengths are stretched by `factor`, short ones kept, those between blended linearly in 1/wavelength.
+
+    Source: the rope_scaling of Llama 3.1 (arXiv:2407.21783 §3.1 and its published configuration).
+    """
+    # How often each wave turns over the original length: few turns are low frequencies.
+    turns = scaling.original_positions * plain / (2 * math.pi)
+    low, high = scaling.low_frequency_factor, scaling.high_frequency_factor
+    kept = ((turns - low) / (high - low)).clamp(0, 1)
+    return (1 - kept) * plain / scaling.factor + kept * plain
+
+
+def _yarn(plain: Tensor, spec: RopeSpec, scaling: YarnScaling) -> Tensor:
+    """Dimensions that turn more than `beta_fast` times over the original length are kept, those below `beta_slow`
+    are divided by `factor`, with a linear ramp over the dimensions between (arXiv:2309.00071 §3.2)."""
+
+    def dimension(turns: float) -> float:
+        length = scaling.original_positions
+        return spec.dim * math.log(length / (turns * 2 * math.pi)) / (2 * math.log(spec.theta))
+
+    low, high = dimension(scaling.beta_fast), dimension(scaling.beta_slow)
+    if scaling.truncate:
+        low, high = math.floor(low), math.ceil(high)
+    low, high = max(low, 0), min(high, spec.dim - 1)
+    steps = torch.arange(len(plain), dtype=torch.float32, device=plain.device)
+    divided = ((steps - low) / max(high - low, 0.001)).clamp(0, 1)
+    return divided * plain / scaling.factor + (1 - divided) * plain
+
+
+def rotation(spec: RopeSpec, positions: Tensor) -> Rotation:
+    """The tables for `positions` (B or 1, T)."""
+    per_position, factor = frequencies(spec, device=positions.device)
+    # (B, T) x (R/2,) -> (B, 1, T, R/2): the same for every head
+    angles = positions[:, None, :, None].float() * per_position
+    return Rotation(angles.cos() * factor, angles.sin() * factor)
+
+
+def rotate(x: Tensor, tables: Rotation) -> Tensor:
+    """Rotate the first R dimensions of each head of `x` (B, H, T, D); dimension i turns with dimension i + R/2."""
+    half = tables.cosine.shape[-1]
+    first, second, rest = x[..., :half].float(), x[..., half : 2 * half].float(), x[..., 2 * half :]
+    turned = torch.cat(
+        (first * tables.cosine - second * tables.sine, second * tables.cosine + first * tables.sine), dim=-1
+    ).to(x.dtype)
+    return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)

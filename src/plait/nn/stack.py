@@ -1,0 +1,127 @@
+"""A frontend, layers and a final norm, complete: the forward of every encoder and decoder.
+
+Encoder or decoder is no class: it is whether the masks are causal, whether the layers have `cross`, and whether a cache
+is passed. Shapes: B batch, T tokens, S tokens and those in the cache before them, D width.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from plait.errors import ConfigError
+from plait.nn.block import Context, Layer
+from plait.nn.cache import Cache
+from plait.nn.frontend import TextFrontend
+from plait.nn.mask import Mask, allowed, plain
+from plait.nn.norm import Norm
+from plait.nn.record import Recorder
+from plait.nn.rope import rotation
+from plait.nn.spec import LearnedPositions, MaskSpec, StackSpec
+
+
+class Stack(nn.Module):
+    """The Transformer itself."""
+
+    def __init__(self, spec: StackSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.frontend = TextFrontend(spec.frontend, spec.width)
+        self.layers = nn.ModuleList(Layer(layer, spec.width) for layer in spec.layers)
+        self.norm = Norm(spec.norm, spec.width) if spec.norm else None
+        # Equal specs share one mask and one table: a forward makes each distinct one once.
+        self._masks = dict.fromkeys(layer.attention.mask for layer in spec.layers)
+        self._ropes = dict.fromkeys(layer.attention.rope for layer in spec.layers if layer.attention.rope)
+
+    def forward(
+        self,
+        tokens: Tensor | None = None,
+        *,
+        embeddings: Tensor | None = None,
+        segments: Tensor | None = None,
+        positions: Tensor | None = None,
+        valid: Tensor | None = None,
+        cache: Cache | None = None,
+        memory: Tensor | None = None,
+        memory_valid: Tensor | None = None,
+        record: Recorder | None = None,
+    ) -> Tensor:
+        """Token ids (B, T), or `embeddings` (B, T, D) in their place -> states (B, T, D).
+
+        `segments` (B, T): segment ids, None for all 0. `positions` (B or 1, T): None continues the cache, from 0.
+        `valid` (B, T): False at padding, None for no padding. `memory` (B, S, D) with `memory_valid` (B, S): what the
+        layers' cross-attention reads. Raises ConfigError for a sequence longer than a table of learned positions.
+        """
+        given = tokens if tokens is not None else embeddings
+        if given is None or (tokens is not None and embeddings is not None):
+            raise ConfigError("give either token ids or embeddings, and not both")
+        batch, count, device = given.shape[0], given.shape[1], given.device
+        start = cache.length if cache else 0
+        where = torch.arange(start, start + count, device=device)[None] if positions is None else positions
+        self._check_positions(where, start + count, positions is not None)
+        x = self.frontend(tokens, where, embeddings=embeddings, segments=segments)
+        slots = self._slots(where, positions is not None, valid, cache, batch, count)
+        context = Context(
+            masks={spec: _mask(spec, slots, count, start + count, device) for spec in self._masks},
+            rotations={spec: rotation(spec, where) for spec in self._ropes},
+            capacity=cache.capacity if cache else 0,
+            memory=memory,
+            memory_mask=Mask() if memory_valid is None else Mask(allowed=memory_valid[:, None, None, :].bool()),
+        )
+        for index, layer in enumerate(self.layers):
+            if record:
+                record.states.append(x)
+            x = layer(x, context, cache=cache.layers[index] if cache else None, record=record)
+        if self.norm is not None:
+            x = self.norm(x)
+        if record:
+            record.states.append(x)
+        return x
+
+    def _slots(
+        self,
+        where: Tensor,
+        explicit: bool,
+        valid: Tensor | None,
+        cache: Cache | None,
+        batch: int,
+        count: int,
+    ) -> tuple[Tensor, Tensor] | None:
+        """Positions of the queries (B, T) and of all keys (B, S), -1 at padding; None when all are there, in order."""
+        if valid is None and not explicit and (cache is None or cache.plain):
+            if cache:
+                cache.extend(None, tokens=count)
+            return None
+        queries = where.expand(batch, count)
+        if valid is not None:
+            queries = torch.where(valid.bool(), queries, -1)
+        keys = cache.extend(queries, tokens=count) if cache else queries
+        assert keys is not None
+        return queries, keys
+
+    def _check_positions(self, where: Tensor, end: int, explicit: bool) -> None:
+        table = self.spec.frontend.positions
+        if not isinstance(table, LearnedPositions):
+            return
+        # An explicit tensor is read (a copy from the device); counted positions are known without it.
+        highest = int(where.max()) if explicit else end - 1
+        if highest >= table.count:
+            raise ConfigError(
+                f"position {highest} does not exist: this model has learned positions for 0 to {table.count - 1}. "
+                f"Cut the text to {table.count} tokens (truncation=True, max_length={table.count})"
+            )
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+def _mask(spec: MaskSpec, slots: tuple[Tensor, Tensor] | None, queries: int, keys: int, device: torch.device) -> Mask:
+    """The mask of one spec: nothing or the kernel's own triangle where that suffices, else made from the positions."""
+    if slots is None:
+        if (mask := plain(spec, queries, keys)) is not None:
+            return mask
+        positions = torch.arange(keys, device=device)[None]
+        return Mask(allowed=allowed(spec, positions[:, keys - queries :], positions))
+    return Mask(allowed=allowed(spec, *slots))

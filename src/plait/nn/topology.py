@@ -1,0 +1,128 @@
+"""How stacks are wired, complete: one stack alone, or an encoder whose output a decoder attends to.
+
+Shapes: B batch, T tokens, D width, V what the head scores: words or labels.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from plait.nn.cache import Cache
+from plait.nn.heads import ClassifierHead, LanguageHead, Pool
+from plait.nn.record import Recorder
+from plait.nn.spec import ClassifierHeadSpec, EncoderDecoder, HeadSpec, Single
+from plait.nn.stack import Stack
+
+
+@dataclass(frozen=True)
+class Hidden:
+    """What a forward gives: `states` (B, T, D), `pooled` (B, D), and `scores` of the head, (B, T, V) or (B, V).
+
+    `memory` (B, S, D) is the encoder's output, where there is one.
+    """
+
+    states: Tensor
+    pooled: Tensor | None = None
+    scores: Tensor | None = None
+    memory: Tensor | None = None
+
+
+def _head(spec: HeadSpec | None, width: int, tokens: nn.Embedding) -> LanguageHead | ClassifierHead | None:
+    if spec is None:
+        return None
+    if isinstance(spec, ClassifierHeadSpec):
+        return ClassifierHead(spec, width)
+    head = LanguageHead(spec, width)
+    if spec.tied:
+        head.projection.weight = tokens.weight
+    return head
+
+
+class SingleModel(nn.Module):
+    """One stack, with an optional pool and an optional head."""
+
+    def __init__(self, spec: Single) -> None:
+        super().__init__()
+        self.spec = spec
+        self.stack = Stack(spec.stack)
+        self.pool = Pool(spec.pool, spec.stack.width) if spec.pool else None
+        self.head = _head(spec.head, spec.stack.width, self.stack.frontend.tokens)
+
+    def forward(
+        self,
+        tokens: Tensor | None = None,
+        *,
+        embeddings: Tensor | None = None,
+        segments: Tensor | None = None,
+        positions: Tensor | None = None,
+        valid: Tensor | None = None,
+        cache: Cache | None = None,
+        record: Recorder | None = None,
+        keep: int | None = None,
+    ) -> Hidden:
+        """See `Stack.forward`; the language head scores the last `keep` positions, or all when None."""
+        states = self.stack(
+            tokens,
+            embeddings=embeddings,
+            segments=segments,
+            positions=positions,
+            valid=valid,
+            cache=cache,
+            record=record,
+        )
+        pooled = self.pool(states, valid) if self.pool is not None else None
+        scores = None
+        if isinstance(self.head, LanguageHead):
+            scores = self.head(states if keep is None else states[:, -keep:])
+        elif self.head is not None:
+            scores = self.head(states if pooled is None else pooled)
+        return Hidden(states=states, pooled=pooled, scores=scores)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class EncoderDecoderModel(nn.Module):
+    """An encoder, and a decoder whose layers attend to its output (arXiv:1706.03762)."""
+
+    def __init__(self, spec: EncoderDecoder) -> None:
+        super().__init__()
+        self.spec = spec
+        self.encoder = Stack(spec.encoder)
+        self.decoder = Stack(spec.decoder)
+        if spec.shared:
+            self.decoder.frontend.tokens.weight = self.encoder.frontend.tokens.weight
+        self.head = _head(spec.head, spec.decoder.width, self.decoder.frontend.tokens)
+
+    def forward(
+        self,
+        tokens: Tensor | None = None,
+        targets: Tensor | None = None,
+        *,
+        valid: Tensor | None = None,
+        targets_valid: Tensor | None = None,
+        memory: Tensor | None = None,
+        cache: Cache | None = None,
+        record: Recorder | None = None,
+        keep: int | None = None,
+    ) -> Hidden:
+        """Source ids `tokens` (B, S), or their `memory` (B, S, D) from an earlier call, and target ids (B, T).
+
+        `valid` (B, S) and `targets_valid` (B, T) are False at padding. `cache` and `record` are the decoder's; the head
+        scores the last `keep` positions, or all when None.
+        """
+        if memory is None:
+            memory = self.encoder(tokens, valid=valid)
+        states = self.decoder(
+            targets, valid=targets_valid, memory=memory, memory_valid=valid, cache=cache, record=record
+        )
+        scores = None
+        if self.head is not None:
+            scores = self.head(states if keep is None else states[:, -keep:])
+        return Hidden(states=states, scores=scores, memory=memory)
+
+    if TYPE_CHECKING:
+        __call__ = forward
