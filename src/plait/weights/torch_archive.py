@@ -1,0 +1,91 @@
+"""One file of `torch.save` (pytorch_model.bin), complete: read by the restricted unpickler alone, memory-mapped.
+
+`weights_only=True` admits tensors and plain containers; a file that asks for anything else is refused, not executed.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from plait.errors import WeightsError, nearest
+from plait.weights.checkpoint import Entry, Format
+
+
+class TorchArchive:
+    """A `Checkpoint` over one .bin, .pt or .pth file. Raises `WeightsError` when refused or no table of tensors."""
+
+    format: Format = "torch"
+
+    def __init__(self, path: Path, *, label: str | None = None) -> None:
+        self.label = label or str(path)
+        self.metadata: Mapping[str, Any] = {}
+        self._tensors = _table(_load(path, label=self.label), label=self.label)
+        self._entries = {
+            name: Entry(
+                name=name,
+                shape=tuple(tensor.shape),
+                dtype=tensor.dtype,
+                stored=str(tensor.dtype).removeprefix("torch."),
+            )
+            for name, tensor in self._tensors.items()
+        }
+
+    def entries(self) -> Mapping[str, Entry]:
+        """The table of contents, by name, in the file's order."""
+        return self._entries
+
+    def tensor(self, name: str) -> torch.Tensor:
+        """A private view of the file; writing to it does not change the file."""
+        if name not in self._tensors:
+            raise WeightsError(f"{self.label} holds no tensor {name!r}.{nearest(name, self._tensors)}")
+        return self._tensors[name]
+
+    def borrow(self, name: str) -> torch.Tensor:
+        """The same as `tensor`: torch maps the archive as a whole, its pages leave memory with the checkpoint."""
+        return self.tensor(name)
+
+
+def _load(path: Path, *, label: str) -> object:
+    # Archives of torch < 1.6 are no zip files and cannot be mapped; the restricted unpickler reads them all the same.
+    try:
+        mapped = zipfile.is_zipfile(path)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise WeightsError(
+            f"{label} is refused: it holds Python objects that are not tensors, and unpickling them could run "
+            "any code. Ask its author for a safetensors file, or convert it where you trust it. "
+            f"({_first_line(error)})"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        # The kinds of exception by which torch.load reports damage are not documented; these are those seen.
+        raise WeightsError(
+            f"{label} is not a torch archive, or is damaged: {_first_line(error)} Fetch it again."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _table(content: object, *, label: str) -> dict[str, torch.Tensor]:
+    if not isinstance(content, Mapping):
+        raise WeightsError(f"{label} holds a {type(content).__name__}, not a table of tensors.")
+    table: dict[str, torch.Tensor] = {}
+    for name, tensor in content.items():
+        if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
+            raise WeightsError(
+                f"{label} is not a plain table of tensors: its item {name!r} is a {type(tensor).__name__}. "
+                "Save the state_dict of the model alone."
+            )
+        if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
+            raise WeightsError(
+                f"{label}: tensor {name!r} is sparse, quantised or empty of data, which plait does not read."
+            )
+        table[name] = tensor.detach()
+    return table
