@@ -1,0 +1,255 @@
+"""Norms, MLP, frontend, norm slots, heads: each against its formula."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from plait.errors import ConfigError
+from plait.nn.block import Around
+from plait.nn.build import build, initialise
+from plait.nn.frontend import TextFrontend, sinusoids
+from plait.nn.heads import ClassifierHead, LanguageHead, Pool
+from plait.nn.mlp import MLP, activation
+from plait.nn.norm import Norm
+from plait.nn.spec import (
+    ClassifierHeadSpec,
+    LanguageHeadSpec,
+    LearnedPositions,
+    MLPSpec,
+    NormSpec,
+    PoolSpec,
+    Single,
+    SinusoidalPositions,
+    StackSpec,
+    SublayerSpec,
+    TextFrontendSpec,
+)
+
+CLOSE = {"rtol": 1e-5, "atol": 1e-5}
+
+
+def randomise(module: nn.Module) -> nn.Module:
+    for parameter in module.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return module.eval()
+
+
+def test_layer_norm() -> None:
+    norm = Norm(NormSpec(kind="layer", eps=0.1, bias=True), 5)
+    randomise(norm)
+    x = torch.randn(3, 5)
+    centred = x - x.mean(dim=1, keepdim=True)
+    expected = centred / (centred.square().mean(dim=1, keepdim=True) + 0.1).sqrt() * norm.weight + norm.bias
+    torch.testing.assert_close(norm(x), expected, **CLOSE)
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("bias", [False, True])
+def test_rms_norm(offset: float, bias: bool) -> None:
+    norm = Norm(NormSpec(kind="rms", eps=0.1, offset=offset, bias=bias), 5)
+    randomise(norm)
+    x = torch.randn(3, 5)
+    expected = x / (x.square().mean(dim=1, keepdim=True) + 0.1).sqrt() * (offset + norm.weight)
+    torch.testing.assert_close(norm(x), expected + norm.bias if norm.bias is not None else expected, **CLOSE)
+
+
+def test_norm_statistics_are_float32_in_bfloat16() -> None:
+    """300 ones have a mean square of 1; summed in bfloat16 they would stop at 256."""
+    norm = Norm(NormSpec(kind="rms", eps=1e-6), 300).to(torch.bfloat16)
+    norm.initialise()
+    assert torch.equal(norm(torch.ones(1, 300, dtype=torch.bfloat16)), torch.ones(1, 300, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+def test_a_new_norm_changes_nothing_but_the_scale(offset: float) -> None:
+    norm = Norm(NormSpec(kind="rms", eps=0.0, offset=offset), 4)
+    norm.initialise()
+    x = torch.tensor([[1.0, -1.0, 1.0, -1.0]])
+    torch.testing.assert_close(norm(x), x)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("gelu", 0.5 * 1.5 * (1 + math.erf(1.5 / math.sqrt(2)))),
+        ("gelu_tanh", 0.75 * (1 + math.tanh(math.sqrt(2 / math.pi) * (1.5 + 0.044715 * 1.5**3)))),
+        ("quick_gelu", 1.5 / (1 + math.exp(-1.702 * 1.5))),
+        ("relu", 1.5),
+        ("silu", 1.5 / (1 + math.exp(-1.5))),
+        ("tanh", math.tanh(1.5)),
+    ],
+)
+def test_activations(name: str, expected: float) -> None:
+    function = activation(name)  # type: ignore[arg-type]
+    assert function(torch.tensor(1.5)).item() == pytest.approx(expected, rel=1e-6)
+    assert function(torch.tensor(0.0)).item() == 0.0
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_mlp(gated: bool) -> None:
+    mlp = MLP(MLPSpec(width=7, activation="silu", gated=gated, bias=True), 5)
+    randomise(mlp)
+    x = torch.randn(2, 3, 5)
+    up = x @ mlp.up.weight.T + mlp.up.bias
+    hidden = functional.silu(up)
+    if mlp.gate is not None:
+        hidden = functional.silu(x @ mlp.gate.weight.T + mlp.gate.bias) * up
+    torch.testing.assert_close(mlp(x), hidden @ mlp.down.weight.T + mlp.down.bias, **CLOSE)
+
+
+def test_slots_around_a_sublayer() -> None:
+    """after(x + branch(f(before(x)))), each slot with weights of its own."""
+    norm = NormSpec(kind="rms", eps=0.1)
+    around = Around(SublayerSpec(before=norm, branch=norm, after=norm), 4)
+    randomise(around)
+    assert around.before is not None
+    assert around.branch is not None
+    assert around.after is not None
+    x = torch.randn(1, 2, 4)
+    expected = around.after(x + around.branch(3 * around.before(x)))
+    torch.testing.assert_close(around(x, lambda y: 3 * y), expected)
+    torch.testing.assert_close(Around(SublayerSpec(), 4)(x, lambda y: 3 * y), 4 * x)
+
+
+def test_sinusoids() -> None:
+    table = sinusoids(torch.tensor([[0, 5]]), 6)
+    expected = [f(5 / 10000 ** (2 * i / 6)) for i in range(3) for f in (math.sin, math.cos)]
+    assert table[0, 0].tolist() == [0, 1, 0, 1, 0, 1]
+    assert table[0, 1].tolist() == pytest.approx(expected, abs=1e-6)
+    assert sinusoids(torch.tensor([[3]]), 5).shape == (1, 1, 5)
+
+
+def test_frontend_adds_its_parts() -> None:
+    spec = TextFrontendSpec(
+        vocabulary=9, positions=LearnedPositions(count=6), segments=2, scale=3.0, norm=NormSpec(kind="rms", eps=0.1)
+    )
+    frontend = TextFrontend(spec, 4)
+    randomise(frontend)
+    assert frontend.norm is not None
+    assert frontend.positions is not None
+    assert frontend.segments is not None
+    tokens, where = torch.tensor([[3, 8]]), torch.tensor([[1, 5]])
+    segments = torch.tensor([[0, 1]])
+    plain = 3 * frontend.tokens.weight[[3, 8]] + frontend.positions.weight[[1, 5]]
+    torch.testing.assert_close(frontend(tokens, where)[0], frontend.norm(plain + frontend.segments.weight[[0, 0]]))
+    expected = frontend.norm(plain + frontend.segments.weight[[0, 1]])
+    torch.testing.assert_close(frontend(tokens, where, segments=segments)[0], expected)
+    given = frontend(None, where, embeddings=frontend.tokens(tokens), segments=segments)[0]
+    torch.testing.assert_close(given, expected)
+
+
+def test_frontend_with_sinusoids() -> None:
+    frontend = TextFrontend(TextFrontendSpec(vocabulary=9, positions=SinusoidalPositions()), 4)
+    randomise(frontend)
+    where = torch.tensor([[2, 7]])
+    expected = frontend.tokens.weight[[1, 1]] + sinusoids(where, 4)[0]
+    torch.testing.assert_close(frontend(torch.tensor([[1, 1]]), where)[0], expected)
+
+
+def test_segments_without_an_embedding_for_them() -> None:
+    frontend = TextFrontend(TextFrontendSpec(vocabulary=9), 4)
+    one = torch.zeros(1, 1, dtype=torch.long)
+    with pytest.raises(ConfigError, match="this model has no segment embedding"):
+        frontend(one, one, segments=one)
+
+
+def short(positions: int) -> nn.Module:
+    frontend = TextFrontendSpec(vocabulary=9, positions=LearnedPositions(count=positions))
+    return build(Single(stack=StackSpec(width=4, frontend=frontend, layers=())), device="cpu")
+
+
+def test_a_text_longer_than_the_positions() -> None:
+    with pytest.raises(ConfigError, match=r"position 6 does not exist.*0 to 5.*Cut the text to 6 tokens"):
+        short(6)(torch.zeros(1, 7, dtype=torch.long))
+    with pytest.raises(ConfigError, match="position 11 does not exist"):
+        short(6)(torch.zeros(1, 1, dtype=torch.long), positions=torch.tensor([[11]]))
+
+
+def test_tokens_or_embeddings() -> None:
+    for given in ({}, {"tokens": torch.zeros(1, 1, dtype=torch.long), "embeddings": torch.zeros(1, 1, 4)}):
+        with pytest.raises(ConfigError, match="either token ids or embeddings, and not both"):
+            short(6)(**given)
+
+
+VALID = torch.tensor([[0, 1, 1, 0], [1, 1, 1, 1], [0, 0, 0, 1]]).bool()
+
+
+@pytest.mark.parametrize(("where", "picked"), [("first", [1, 0, 3]), ("last", [2, 3, 3])])
+def test_pool_follows_the_valid_tokens(where: str, picked: list[int]) -> None:
+    x = torch.randn(3, 4, 5)
+    pool = Pool(PoolSpec(where=where), 5)  # type: ignore[arg-type]
+    assert torch.equal(pool(x, VALID), x[[0, 1, 2], picked])
+    assert torch.equal(pool(x), x[:, 0 if where == "first" else -1])
+
+
+def test_mean_pool() -> None:
+    x = torch.randn(3, 4, 5)
+    pool = Pool(PoolSpec(where="mean"), 5)
+    torch.testing.assert_close(pool(x, VALID)[0], x[0, 1:3].mean(dim=0))
+    torch.testing.assert_close(pool(x), x.mean(dim=1))
+
+
+def test_pool_with_a_dense_layer() -> None:
+    pool = Pool(PoolSpec(where="first", activation="tanh"), 5)
+    randomise(pool)
+    assert pool.dense is not None
+    x = torch.randn(3, 4, 5)
+    torch.testing.assert_close(pool(x), torch.tanh(x[:, 0] @ pool.dense.weight.T + pool.dense.bias), **CLOSE)
+
+
+def test_language_head() -> None:
+    spec = LanguageHeadSpec(
+        vocabulary=9, tied=False, bias=True, transform="gelu", transform_norm=NormSpec(kind="rms", eps=0.1), softcap=2.0
+    )
+    head = LanguageHead(spec, 5)
+    randomise(head)
+    assert head.dense is not None
+    assert head.norm is not None
+    x = torch.randn(1, 3, 5)
+    hidden = head.norm(functional.gelu(x @ head.dense.weight.T + head.dense.bias))
+    scores = hidden @ head.projection.weight.T + head.projection.bias
+    torch.testing.assert_close(head(x), 2 * torch.tanh(scores / 2), **CLOSE)
+
+
+def test_classifier_head() -> None:
+    head = ClassifierHead(ClassifierHeadSpec(labels=3, dropout=0.5), 5)
+    randomise(head)
+    x = torch.randn(2, 5)
+    torch.testing.assert_close(head(x), x @ head.projection.weight.T + head.projection.bias, **CLOSE)
+    head.train()
+    assert not torch.equal(head(x), head(x))
+
+
+def test_initialise_draws_the_deviation_asked_for() -> None:
+    frontend = TextFrontendSpec(vocabulary=2000, padding=7)
+    spec = Single(
+        stack=StackSpec(width=64, frontend=frontend, layers=(), norm=NormSpec(kind="layer", eps=1e-5, bias=True)),
+        pool=PoolSpec(where="first", activation="tanh"),
+        head=LanguageHeadSpec(vocabulary=2000, tied=True),
+    )
+    model = build(spec, device="cpu")
+    initialise(model, std=0.02, generator=torch.Generator().manual_seed(0))
+    table = model.stack.frontend.tokens.weight.detach()
+    # 128,000 draws: the deviation is known to 0.02 / sqrt(2 * 128,000) = 4e-5; five of those.
+    assert table.std().item() == pytest.approx(0.02, abs=2e-4)
+    assert table.mean().item() == pytest.approx(0, abs=3e-4)
+    assert table[7].count_nonzero() == 0
+    assert model.head.projection.weight is model.stack.frontend.tokens.weight
+    assert model.pool.dense.bias.count_nonzero() == 0
+    assert torch.equal(model.stack.norm.weight, torch.ones(64))
+    initialise(model, generator=torch.Generator().manual_seed(0))
+    assert table.std().item() == pytest.approx(64**-0.5, rel=0.01)
+    # Glorot & Bengio: uniform within sqrt(6 / (64 + 64)), whose deviation is that over sqrt(3).
+    assert model.pool.dense.weight.std().item() == pytest.approx(math.sqrt(2 / 128), rel=0.02)
+
+
+def test_meta_is_the_default() -> None:
+    spec = Single(stack=StackSpec(width=64, frontend=TextFrontendSpec(vocabulary=10**9), layers=()))
+    model = build(spec)
+    assert all(parameter.is_meta for parameter in model.parameters())
+    assert model.stack.frontend.tokens.weight.numel() == 64 * 10**9
