@@ -1,4 +1,4 @@
-"""From a checkpoint on disk to a usable model: time and peak memory of a 0.5B Qwen2 in bfloat16, every weight touched."""
+"""From a checkpoint on disk to a usable model: time and peak memory of a 0.5B Qwen2 in bfloat16."""
 
 from __future__ import annotations
 
@@ -33,8 +33,7 @@ LOAD = """
 import sys, torch
 from {} import AutoModelForCausalLM
 model = AutoModelForCausalLM.from_pretrained(sys.argv[1], dtype="auto")
-assert sum(float(p.detach().view(-1).view(torch.int16)[::2048].sum()) != 0 for p in model.parameters()) > 200
-total = sum(p.detach().view(torch.int16).amax().item() for p in model.parameters())
+assert sum(p.detach().view(torch.int16).sum().item() for p in model.parameters()) != 0
 """
 
 
