@@ -25,6 +25,11 @@ def _flag(name: str) -> bool:
     return os.environ.get(name, "").strip().lower() in _TRUE
 
 
+def environment(**changes: str) -> dict[str, str]:
+    """The environment for a child process: this one's, with `changes`."""
+    return {**os.environ, **changes}
+
+
 def home() -> Path:
     """The root of plait's own cache."""
     if path := os.environ.get("PLAIT_HOME"):
