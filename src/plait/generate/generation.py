@@ -1,0 +1,231 @@
+"""`generate`, complete for decoders: the options of a call become processors, stops and a sampler around the loop."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from plait.console import logger
+from plait.errors import GenerationError, OptionError
+from plait.generate.loop import check_prompt, generate_tokens
+from plait.generate.naive import Uncached
+from plait.generate.processors import (
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    InfNanRemoveLogitsProcessor,
+    LogitNormalization,
+    LogitsProcessorList,
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    MinPLogitsWarper,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    Processor,
+    Recorder,
+    RepetitionPenaltyLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+from plait.generate.protocol import LanguageModel
+from plait.generate.sampling import Multinomial, Sampler, greedy
+from plait.generate.settings import SAMPLING, GenerationConfig
+from plait.generate.stopping import EosTokenCriteria, MaxTimeCriteria, Stop, StoppingCriteriaList, StopStringCriteria
+
+DEFAULT_NEW_TOKENS = 20
+
+
+class GenerateOutput(dict[str, Any]):
+    """The result of `generate(…, return_dict_in_generate=True)`, read by key or attribute.
+
+    `sequences` (B, T + n); with `output_scores` and `output_logits`, `scores` and `logits` are tuples of n tensors
+    (B, V): after and before the processors.
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(f"This output has no {name!r}; it holds {sorted(self)}.") from None
+
+
+def generate(
+    model: LanguageModel,
+    input_ids: Tensor,
+    *,
+    attention_mask: Tensor | None = None,
+    generation_config: GenerationConfig | None = None,
+    logits_processor: Sequence[Processor] = (),
+    stopping_criteria: Sequence[Stop] = (),
+    streamer: Any = None,
+    tokenizer: Any = None,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
+    token_type_ids: Tensor | None = None,
+    **options: Any,
+) -> Tensor | GenerateOutput:
+    """Continue each row of `input_ids` (B, T); returns the prompts and what follows, (B, T + n), padded at the end.
+
+    `attention_mask` (B, T) is 0 at padding, which must be on the left. `options` are those of `GenerationConfig` and
+    change `generation_config`, which defaults to the model's own. `seed` or `generator` make sampling repeatable.
+    `tokenizer` is needed for `stop_strings`. Without a limit, 20 tokens are generated, and a log line says so.
+    Raises OptionError for an unknown option, GenerationError for one that cannot be met.
+    """
+    given = generation_config or getattr(model, "generation_config", None) or GenerationConfig()
+    config = given.updated(**options)
+    config.refuse_unsupported()
+    _warn_of_idle(config, options)
+    if token_type_ids is not None and bool(token_type_ids.any()):
+        raise GenerationError("`token_type_ids` other than 0 mean nothing to a decoder; leave them out of generate.")
+    valid = check_prompt(input_ids, attention_mask)
+    config.max_new_tokens = new_tokens(config, input_ids.shape[1])
+    if config.num_return_sequences > 1:
+        if not config.do_sample:
+            raise GenerationError(
+                "`num_return_sequences` above 1 needs do_sample=True: greedy decoding has one answer."
+            )
+        input_ids = input_ids.repeat_interleave(config.num_return_sequences, dim=0)
+        valid = None if valid is None else valid.repeat_interleave(config.num_return_sequences, dim=0)
+    raw, scores = Recorder(), Recorder()
+    processors = [*build_processors(config, input_ids, valid, logits_processor)]
+    processors = [raw] * config.output_logits + processors + [scores] * config.output_scores
+    if streamer is not None:
+        streamer.put(input_ids.cpu())
+    columns = [input_ids]
+    steps = generate_tokens(
+        model if config.use_cache else Uncached(model),
+        input_ids,
+        valid=valid,
+        processors=processors,
+        sampler=build_sampler(config, input_ids.device, generator, seed),
+        stop=build_stop(config, stopping_criteria, tokenizer),
+        max_new_tokens=config.max_new_tokens,
+        pad_token_id=_padding(config),
+    )
+    try:
+        for ids in steps:
+            columns.append(ids[:, None])
+            if streamer is not None:
+                streamer.put(ids.cpu())
+    finally:
+        if streamer is not None:
+            streamer.end()  # also after an error, or the thread that reads the text would wait for ever
+    sequences = torch.cat(columns, dim=1)
+    if not config.return_dict_in_generate:
+        return sequences
+    recorded = {"scores": scores} if config.output_scores else {}
+    recorded |= {"logits": raw} if config.output_logits else {}
+    return GenerateOutput(sequences=sequences, **{name: tuple(record.steps) for name, record in recorded.items()})
+
+
+def new_tokens(config: GenerationConfig, width: int) -> int:
+    """How many tokens may follow a prompt of `width` tokens."""
+    if config.max_new_tokens is not None:
+        return config.max_new_tokens
+    if config.max_length is None:
+        logger("generate").warning(
+            "no max_new_tokens was given, so at most %d tokens are generated", DEFAULT_NEW_TOKENS
+        )
+        return DEFAULT_NEW_TOKENS
+    if config.max_length <= width:
+        raise GenerationError(
+            f"The prompt has {width} tokens, which leaves none of `max_length={config.max_length}`. "
+            "Raise max_length, or say max_new_tokens, which does not count the prompt."
+        )
+    return config.max_length - width
+
+
+def build_processors(
+    config: GenerationConfig, prompt: Tensor, valid: Tensor | None, own: Sequence[Processor] = ()
+) -> LogitsProcessorList:
+    """The processors that `config` asks for, in the customary order: constraints, the caller's `own`, then sampling.
+
+    `prompt` (B, T) and its `valid` (B, T) say where the text of each row begins.
+    """
+    width, ends = prompt.shape[1], config.eos_token_ids()
+    skipped = None if valid is None else valid.int().argmax(dim=-1)  # (B,) tokens of padding
+    chosen = LogitsProcessorList()
+    if config.repetition_penalty not in (None, 1.0):
+        chosen.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty, skipped))
+    if config.no_repeat_ngram_size:
+        chosen.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size, skipped))
+    if config.bad_words_ids:
+        chosen.append(NoBadWordsLogitsProcessor(config.bad_words_ids, ends))
+    if config.min_length and ends:
+        chosen.append(MinLengthLogitsProcessor(config.min_length, ends))
+    if config.min_new_tokens and ends:
+        chosen.append(MinNewTokensLengthLogitsProcessor(width, config.min_new_tokens, ends))
+    if config.forced_bos_token_id is not None:
+        chosen.append(ForcedBOSTokenLogitsProcessor(config.forced_bos_token_id))
+    if config.forced_eos_token_id is not None:
+        chosen.append(ForcedEOSTokenLogitsProcessor(width + new_tokens(config, width), config.forced_eos_token_id))
+    if config.remove_invalid_values:
+        chosen.append(InfNanRemoveLogitsProcessor())
+    if config.suppress_tokens:
+        chosen.append(SuppressTokensLogitsProcessor(config.suppress_tokens))
+    if config.begin_suppress_tokens:
+        begin = width + (width == 1 and config.forced_bos_token_id is not None)
+        chosen.append(SuppressTokensAtBeginLogitsProcessor(config.begin_suppress_tokens, begin))
+    chosen.extend(own)
+    if config.do_sample:
+        chosen.extend(_warpers(config))
+    if config.renormalize_logits:
+        chosen.append(LogitNormalization())
+    return chosen
+
+
+def _warpers(config: GenerationConfig) -> list[Processor]:
+    warpers: list[Processor] = []
+    if config.temperature not in (None, 1.0):
+        warpers.append(TemperatureLogitsWarper(config.temperature))
+    if config.top_k:
+        warpers.append(TopKLogitsWarper(config.top_k))
+    if config.top_p is not None and config.top_p < 1:
+        warpers.append(TopPLogitsWarper(config.top_p))
+    if config.min_p:
+        warpers.append(MinPLogitsWarper(config.min_p))
+    return warpers
+
+
+def build_stop(config: GenerationConfig, own: Sequence[Stop] = (), tokenizer: Any = None) -> Stop | None:
+    """What ends a row before the limit; None when nothing does. `config.stop_strings` needs the tokenizer."""
+    stops = StoppingCriteriaList(own)
+    if ends := config.eos_token_ids():
+        stops.append(EosTokenCriteria(ends))
+    if config.max_time is not None:
+        stops.append(MaxTimeCriteria(config.max_time))
+    if config.stop_strings:
+        if tokenizer is None:
+            raise OptionError("`stop_strings` are compared with text: pass tokenizer=… to generate as well.")
+        stops.append(StopStringCriteria(tokenizer, config.stop_strings))
+    return stops[0] if len(stops) == 1 and not own else stops or None
+
+
+def build_sampler(
+    config: GenerationConfig, device: torch.device, generator: torch.Generator | None = None, seed: int | None = None
+) -> Sampler:
+    """Greedy, or a draw from `generator`, from a new one with `seed`, or from torch's global state."""
+    if not config.do_sample:
+        return greedy
+    if generator is not None and seed is not None:
+        raise OptionError("`seed` and `generator` exclude each other: a generator carries its own seed.")
+    if seed is not None:
+        generator = torch.Generator(device=device).manual_seed(seed)
+    return Multinomial(generator)
+
+
+def _padding(config: GenerationConfig) -> int:
+    if config.pad_token_id is not None:
+        return config.pad_token_id
+    return next(iter(config.eos_token_ids()), 0)
+
+
+def _warn_of_idle(config: GenerationConfig, options: dict[str, Any]) -> None:
+    idle = [] if config.do_sample else [name for name in SAMPLING if options.get(name) is not None]
+    if idle:
+        logger("generate").warning("%s: no effect without do_sample=True", ", ".join(idle))
