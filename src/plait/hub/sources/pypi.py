@@ -65,35 +65,44 @@ def open_package(
 
 def _cached(reference: Reference, cache: Cache, subfolder: str | None) -> Snapshot:
     """The newest cached version that fits. Raises `NotHere`."""
+    wanted = _version(reference.revision, reference) if reference.revision else None
     found: list[tuple[Version, float, Path]] = []
     others: set[str] = set()
     for path in (cache.root / "pypi" / reference.name).glob("*/record.json"):
-        version = read_json(path)["version"]
-        if reference.revision is None or Version(version) == _version(reference):
-            found.append((Version(version), path.stat().st_mtime, path.parent))
+        version = Version((read_json(path) or {"version": "0"})["version"])
+        if wanted in (None, version):
+            found.append((version, path.stat().st_mtime, path.parent))
         else:
-            others.add(version)
+            others.add(str(version))
     if not found:
         raise NotHere(f"holds only version {', '.join(sorted(others))}" if others else "holds no version of it")
     version, _, entry = max(found)
-    for name, recorded in read_json(entry / "record.json")["files"].items():
-        path = entry / "files" / name
-        if not path.is_file() or path.stat().st_size != recorded["size"]:
-            raise NotHere(f"its version {version} is damaged: {name!r} is missing or has another size")
-    if reference.revision is None:
+    if damage := _damage(entry):
+        raise NotHere(f"its version {version} is damaged: {damage}")
+    if wanted is None:
         console.logger("hub").info(
             "%s: version %s, from the cache (force_download=True asks for a newer one)", reference, version
         )
     return _snapshot(entry, reference, subfolder)
 
 
-def _version(reference: Reference) -> Version:
+def _damage(entry: Path) -> str | None:
+    """What is wrong with a cached entry at a glance: sizes, not digests, so that opening stays instant."""
+    record = read_json(entry / "record.json")
+    if record is None:
+        return "record.json cannot be read"
+    for name, recorded in record["files"].items():
+        path = entry / "files" / name
+        if not path.is_file() or path.stat().st_size != recorded["size"]:
+            return f"{name!r} is missing or has another size"
+    return None
+
+
+def _version(text: str, reference: Reference) -> Version:
     try:
-        return Version(reference.revision or "")
+        return Version(text)
     except InvalidVersion as error:
-        raise NotFoundError(
-            f"{str(reference)!r}: {reference.revision!r} is not a version of a Python package."
-        ) from error
+        raise NotFoundError(f"{str(reference)!r}: {text!r} is not a version of a Python package.") from error
 
 
 def _snapshot(entry: Path, reference: Reference, subfolder: str | None) -> Snapshot:
