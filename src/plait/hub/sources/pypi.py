@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -228,16 +229,19 @@ def _watch(process: subprocess.Popen[str], scratch: Path, description: str) -> s
             try:
                 return process.communicate(timeout=0.2)[0]
             except subprocess.TimeoutExpired:
-                size = sum(_size(path) for path in scratch.rglob("*"))
+                size = _bytes_below(scratch)
                 bar.advance(max(size - shown, 0))
                 shown = max(size, shown)
 
 
-def _size(path: Path) -> int:
-    try:
-        return os.stat(path).st_size if path.is_file() else 0
-    except FileNotFoundError:  # pip moved it meanwhile
-        return 0
+def _bytes_below(folder: Path) -> int:
+    """The size of all files below a folder in which another process moves and removes things meanwhile."""
+    total = 0
+    for parent, _, names in os.walk(folder):  # unlike rglob, it passes over a folder that has just gone
+        for name in names:
+            with suppress(FileNotFoundError):
+                total += os.stat(os.path.join(parent, name)).st_size
+    return total
 
 
 def _failure(wanted: str, output: str) -> NotHere:
