@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -54,6 +55,68 @@ class GenerateOutput(dict[str, Any]):
             raise AttributeError(f"This output has no {name!r}; it holds {sorted(self)}.") from None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A call of `generate`, ready to run: prompts (B, T) and what surrounds the loop."""
+
+    tokens: Tensor
+    valid: Tensor | None
+    processors: LogitsProcessorList
+    sampler: Sampler
+    stop: Stop | None
+    max_new_tokens: int
+    pad_token_id: int
+    use_cache: bool
+
+    def steps(self, model: LanguageModel) -> Iterator[Tensor]:
+        """Run the loop: the ids (B,) of each next token."""
+        return generate_tokens(
+            model if self.use_cache else Uncached(model),
+            self.tokens,
+            valid=self.valid,
+            processors=self.processors,
+            sampler=self.sampler,
+            stop=self.stop,
+            max_new_tokens=self.max_new_tokens,
+            pad_token_id=self.pad_token_id,
+        )
+
+
+def plan(
+    config: GenerationConfig,
+    input_ids: Tensor,
+    *,
+    attention_mask: Tensor | None = None,
+    logits_processor: Sequence[Processor] = (),
+    stopping_criteria: Sequence[Stop] = (),
+    tokenizer: Any = None,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
+) -> Plan:
+    """From options to processors, stops and a sampler. Raises GenerationError for options that cannot be met."""
+    config.refuse_unsupported()
+    valid = check_prompt(input_ids, attention_mask)
+    limit = new_tokens(config, input_ids.shape[1])
+    config = config.updated(max_new_tokens=limit)
+    if config.num_return_sequences > 1:
+        if not config.do_sample:
+            raise GenerationError(
+                "`num_return_sequences` above 1 needs do_sample=True: greedy decoding has one answer."
+            )
+        input_ids = input_ids.repeat_interleave(config.num_return_sequences, dim=0)
+        valid = None if valid is None else valid.repeat_interleave(config.num_return_sequences, dim=0)
+    return Plan(
+        tokens=input_ids,
+        valid=valid,
+        processors=build_processors(config, input_ids, valid, logits_processor),
+        sampler=build_sampler(config, input_ids.device, generator, seed),
+        stop=build_stop(config, stopping_criteria, tokenizer),
+        max_new_tokens=limit,
+        pad_token_id=_padding(config),
+        use_cache=config.use_cache,
+    )
+
+
 def generate(
     model: LanguageModel,
     input_ids: Tensor,
@@ -76,39 +139,29 @@ def generate(
     `tokenizer` is needed for `stop_strings`. Without a limit, 20 tokens are generated, and a log line says so.
     Raises OptionError for an unknown option, GenerationError for one that cannot be met.
     """
-    given = generation_config or getattr(model, "generation_config", None) or GenerationConfig()
-    config = given.updated(**options)
-    config.refuse_unsupported()
-    _warn_of_idle(config, options)
+    config = config_of(model, generation_config, options)
     if token_type_ids is not None and bool(token_type_ids.any()):
         raise GenerationError("`token_type_ids` other than 0 mean nothing to a decoder; leave them out of generate.")
-    valid = check_prompt(input_ids, attention_mask)
-    config.max_new_tokens = new_tokens(config, input_ids.shape[1])
-    if config.num_return_sequences > 1:
-        if not config.do_sample:
-            raise GenerationError(
-                "`num_return_sequences` above 1 needs do_sample=True: greedy decoding has one answer."
-            )
-        input_ids = input_ids.repeat_interleave(config.num_return_sequences, dim=0)
-        valid = None if valid is None else valid.repeat_interleave(config.num_return_sequences, dim=0)
-    raw, scores = Recorder(), Recorder()
-    processors = [*build_processors(config, input_ids, valid, logits_processor)]
-    processors = [raw] * config.output_logits + processors + [scores] * config.output_scores
-    if streamer is not None:
-        streamer.put(input_ids.cpu())
-    columns = [input_ids]
-    steps = generate_tokens(
-        model if config.use_cache else Uncached(model),
+    planned = plan(
+        config,
         input_ids,
-        valid=valid,
-        processors=processors,
-        sampler=build_sampler(config, input_ids.device, generator, seed),
-        stop=build_stop(config, stopping_criteria, tokenizer),
-        max_new_tokens=config.max_new_tokens,
-        pad_token_id=_padding(config),
+        attention_mask=attention_mask,
+        logits_processor=logits_processor,
+        stopping_criteria=stopping_criteria,
+        tokenizer=tokenizer,
+        generator=generator,
+        seed=seed,
     )
+    raw, scores = Recorder(), Recorder()
+    if config.output_logits:
+        planned.processors.insert(0, raw)
+    if config.output_scores:
+        planned.processors.append(scores)
+    columns = [planned.tokens]
     try:
-        for ids in steps:
+        if streamer is not None:
+            streamer.put(planned.tokens.cpu())
+        for ids in planned.steps(model):
             columns.append(ids[:, None])
             if streamer is not None:
                 streamer.put(ids.cpu())
@@ -121,6 +174,15 @@ def generate(
     recorded = {"scores": scores} if config.output_scores else {}
     recorded |= {"logits": raw} if config.output_logits else {}
     return GenerateOutput(sequences=sequences, **{name: tuple(record.steps) for name, record in recorded.items()})
+
+
+def config_of(model: Any, given: GenerationConfig | None, options: Mapping[str, Any]) -> GenerationConfig:
+    """The options of one call: `options` over `given`, or over the model's own, or over the defaults."""
+    config = (given or getattr(model, "generation_config", None) or GenerationConfig()).updated(**options)
+    idle = [] if config.do_sample else [name for name in SAMPLING if options.get(name) is not None]
+    if idle:
+        logger("generate").warning("%s: no effect without do_sample=True", ", ".join(idle))
+    return config
 
 
 def new_tokens(config: GenerationConfig, width: int) -> int:
@@ -223,9 +285,3 @@ def _padding(config: GenerationConfig) -> int:
     if config.pad_token_id is not None:
         return config.pad_token_id
     return next(iter(config.eos_token_ids()), 0)
-
-
-def _warn_of_idle(config: GenerationConfig, options: dict[str, Any]) -> None:
-    idle = [] if config.do_sample else [name for name in SAMPLING if options.get(name) is not None]
-    if idle:
-        logger("generate").warning("%s: no effect without do_sample=True", ", ".join(idle))

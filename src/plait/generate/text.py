@@ -1,0 +1,63 @@
+"""The layer between tokens and an answer, complete for one sequence: the text of a generation, piece by piece."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from plait.generate.generation import config_of, plan
+from plait.generate.protocol import LanguageModel
+from plait.generate.settings import GenerationConfig
+from plait.generate.stopping import StopStrings
+
+FinishReason = Literal["stop", "length"]
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Whole characters of text (perhaps none yet), after `tokens` new tokens; the last piece says why it is the last.
+
+    "stop": an end token, a stop string or a stop of the caller's; "length": the limit of tokens or of time.
+    """
+
+    text: str
+    tokens: int
+    finish_reason: FinishReason | None = None
+
+
+def generate_text(
+    model: LanguageModel,
+    tokenizer: Any,
+    input_ids: Tensor,
+    *,
+    generation_config: GenerationConfig | None = None,
+    generator: torch.Generator | None = None,
+    seed: int | None = None,
+    skip_special_tokens: bool = True,
+    **options: Any,
+) -> Iterator[Piece]:
+    """Yield one piece per new token after `input_ids` (1, T), and a last one with the reason for the end.
+
+    Text is cut before a stop string, and what may be the beginning of one is held back until it is clear. Closing the
+    iterator ends the generation. `options` and errors are those of `generate`.
+    """
+    config = config_of(model, generation_config, options)
+    strings = StopStrings(config.stop_strings or [])
+    planned = plan(config.updated(stop_strings=None), input_ids, generator=generator, seed=seed)
+    ends, detokenizer = set(config.eos_token_ids()), tokenizer.detokenizer(skip_special_tokens=skip_special_tokens)
+    count, ended = 0, False
+    for ids in planned.steps(model):
+        count, token = count + 1, int(ids)
+        if ended := token in ends:
+            break
+        text = strings.add(detokenizer.add(token))
+        if strings.stopped is not None:
+            yield Piece(text, count, "stop")
+            return
+        yield Piece(text, count)
+    text = strings.add(detokenizer.finish())
+    yield Piece(text + strings.finish(), count, "stop" if ended or strings.stopped is not None else "length")
