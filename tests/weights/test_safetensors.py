@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -158,6 +158,7 @@ def test_unreadable_file(tmp_path: Path) -> None:
         SafetensorsFile(tmp_path / "absent.safetensors")
 
 
+@settings(deadline=None)  # the disk may be slow
 @given(data=st.data())
 def test_any_changed_byte_is_refused_or_harmless(tmp_path_factory: pytest.TempPathFactory, data: st.DataObject) -> None:
     """Fuzzing: a flipped byte or a cut gives a WeightsError or tensors within the file, and nothing else."""
