@@ -25,7 +25,7 @@ ALLOWED: dict[str, set[str]] = {
     "generate": BASE | {"nn"},
     "models": BASE | {"nn", "weights", "hub", "text", "generate"},
     "train": BASE | {"data", "text", "weights", "nn"},
-    "tabular": BASE | {"models", "train", "data"},
+    "tabular": BASE | {"nn", "models", "train", "data"},
     "pipelines": BASE | {"models", "text", "media", "generate", "data"},
     "serve": BASE | {"pipelines", "models", "text", "media", "generate", "data", "hub"},
 }

@@ -106,7 +106,8 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) 
         grid.add_column(name, justify="left" if index == 0 else "right")
     for row in rows:
         grid.add_row(*(str(cell) for cell in row))
-    console = Console(width=120, no_color=True)
+    # Cells are text, not markup: "[kW]" is a unit, ":)" a smile.
+    console = Console(width=120, no_color=True, markup=False, emoji=False)
     with console.capture() as capture:
         console.print(grid)
     return capture.get()
