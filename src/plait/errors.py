@@ -80,6 +80,16 @@ class TrainingError(PlaitError, ValueError):
     """A training run that cannot start, continue or resume."""
 
 
+class RequestError(PlaitError, ValueError):
+    """A request to a server that is not answered as asked: an HTTP status, the field at fault and a short code."""
+
+    def __init__(self, message: str, *, status: int = 400, field: str | None = None, code: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.field = field
+        self.code = code
+
+
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The end of an error message: " Did you mean 'x'?" for the closest choice, or "" when none is close."""
     matches = difflib.get_close_matches(name, [str(choice) for choice in choices], n=1, cutoff=0.6)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -39,7 +39,7 @@ def generate_text(
     seed: int | None = None,
     skip_special_tokens: bool = True,
     **options: Any,
-) -> Iterator[Piece]:
+) -> Generator[Piece, None, None]:
     """Yield one piece per new token after `input_ids` (1, T), and a last one with the reason for the end.
 
     Text is cut before a stop string, and what may be the beginning of one is held back until it is clear. Closing the
