@@ -4,6 +4,10 @@
 |---|---|
 | checkpoint.py | what every format offers, and which file of a folder is opened |
 | mapped.py | a memory-mapped file and tensors that are views of it |
-| safetensors.py, torch_archive.py | one format each |
+| safetensors.py, torch_archive.py, gguf.py + gguf_file.py | one format each |
+| dequantise.py | GGUF's quantised blocks as float32 |
 | sharded.py | checkpoints in several files, with or without an index |
+| template.py, rule.py, rules.py, operations.py | tables that relate two sets of names, both ways |
+| translated.py | a checkpoint under other names |
+| load.py | strict loading into a module |
 """

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from plait.console import logger
 from plait.errors import NotFoundError, WeightsError
+from plait.weights.gguf import parts
 
 if TYPE_CHECKING:
     import torch
@@ -93,7 +94,11 @@ def _choose(folder: Path, label: str) -> Path:
             f"{label} holds no weights. Looked for {', '.join(PRECEDENCE)}; the folder holds: {listing or 'nothing'}."
         )
     chosen = found[0]
-    others = [file.name for file in found[1:]]
+    models = sorted({parts(file)[0].name for file in found if file.suffix == ".gguf"})
+    if chosen.suffix == ".gguf" and len(models) > 1:
+        raise WeightsError(f"{label} holds {len(models)} GGUF models: {', '.join(models)}. Name the one to open.")
+    same = parts(chosen) if chosen.suffix == ".gguf" else [chosen]
+    others = [file.name for file in found if file not in same]
     if others:
         logger("weights").info("Reading %s of %s; not reading %s.", chosen.name, label, ", ".join(others))
     return chosen
@@ -110,6 +115,10 @@ def _open_file(file: Path, *, label: str | None = None, folder_label: str | None
         from plait.weights.safetensors import SafetensorsFile
 
         return SafetensorsFile(file, label=label)
+    if file.suffix == ".gguf":
+        from plait.weights.gguf_file import open_gguf
+
+        return open_gguf(file, label=label)
     if file.suffix in {".bin", ".pt", ".pth"}:
         from plait.weights.torch_archive import TorchArchive
 
