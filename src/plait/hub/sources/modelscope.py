@@ -1,0 +1,83 @@
+"""The ModelScope protocol as a source, complete: listings and addresses of modelscope.cn and servers like it.
+
+ModelScope has no commit to pin, so the commit of a listing is a digest of the listing itself: of every file's name,
+size and sha256. The same files are the same commit, and a changed file is another one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from plait.hub.listing import Kind, Listing, RemoteFile, checked
+from plait.hub.session import Session
+from plait.hub.trail import NotHere
+
+_TRUNCATED = 3000  # a listing of exactly so many entries was cut
+_PAGE = 200
+
+
+@dataclass(frozen=True)
+class ModelScope:
+    """One hub that speaks the protocol."""
+
+    endpoint: str
+    token: str | None = None
+    key: str = "modelscope"
+    title: str = "ModelScope"
+    default_revision: str = "master"
+
+    def headers(self) -> dict[str, str]:
+        """What identifies the user: the protocol wants the token as a cookie, too."""
+        return {"Authorization": f"Bearer {self.token}", "Cookie": f"m_session_id={self.token}"} if self.token else {}
+
+    def listing(self, session: Session, name: str, revision: str, kind: Kind) -> Listing:
+        """All files of a revision. Raises `NotHere`, `IntegrityError`."""
+        revision = "master" if revision == "main" else revision
+        api = f"{self.endpoint}/api/v1/{kind}s/{quote(name)}"
+        walk = self._models if kind == "model" else self._datasets
+        files = [
+            self._file(api, revision, entry) for entry in walk(session, api, revision) if entry.get("Type") == "blob"
+        ]
+        content = sorted((file.path, file.size, file.digest) for file in files)
+        commit = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]
+        return checked(commit, files, f"{name} at {self.endpoint}")
+
+    def _models(self, session: Session, api: str, revision: str, root: str = "") -> Iterator[dict[str, Any]]:
+        entries = _entries(session, f"{api}/repo/files", Revision=revision, Recursive="True", Root=root)
+        if len(entries) != _TRUNCATED:
+            yield from entries
+            return
+        for entry in _entries(session, f"{api}/repo/files", Revision=revision, Recursive="False", Root=root):
+            if entry.get("Type") == "tree":
+                yield from self._models(session, api, revision, str(entry.get("Path")))
+            else:
+                yield entry
+
+    def _datasets(self, session: Session, api: str, revision: str) -> Iterator[dict[str, Any]]:
+        number = 1
+        while True:
+            query = {"Revision": revision, "Recursive": "True", "PageNumber": str(number), "PageSize": str(_PAGE)}
+            entries = _entries(session, f"{api}/repo/tree", **query)
+            yield from entries
+            if len(entries) < _PAGE:
+                return
+            number += 1
+
+    def _file(self, api: str, revision: str, entry: dict[str, Any]) -> RemoteFile:
+        path = str(entry.get("Path"))
+        address = f"{api}/repo?{urlencode({'Revision': revision, 'FilePath': path})}"
+        return RemoteFile(path, entry.get("Size"), str(entry.get("Sha256") or "").lower() or None, address)
+
+
+def _entries(session: Session, address: str, **query: str) -> list[dict[str, Any]]:
+    answer, _ = session.json(f"{address}?{urlencode({key: value for key, value in query.items() if value})}")
+    data = answer.get("Data") if isinstance(answer, dict) else None
+    if not isinstance(data, dict) or not isinstance(data.get("Files"), list):
+        message = answer.get("Message") if isinstance(answer, dict) else None
+        raise NotHere(f"answered without a list of files ({message or 'no message'})", sure=bool(message))
+    return list(data["Files"])
