@@ -1,0 +1,202 @@
+"""A tokenizer from a folder, complete: which files are read, which of them wins, and what the result is made of.
+
+tokenizer.json is the truth about ids when it is there; the other files only name roles and settings:
+
+| file | read for |
+|---|---|
+| tokenizer.json | the engine: vocabulary, rules, added tokens, what stands around a text |
+| tokenizer_config.json | roles of special tokens, added tokens, lengths and sides, chat template, class name |
+| special_tokens_map.json, added_tokens.json | the same in older folders, whose config has no added tokens |
+| chat_template.jinja, additional_chat_templates/*.jinja | chat templates; they win over the one in the config |
+| config.json | the model type, when tokenizer_config.json does not name a class |
+
+Without a tokenizer.json the older formats are converted; see `plait.text.convert`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from plait import console
+from plait.errors import NotFoundError, OptionError, TokenizerError, nearest
+from plait.text.engine import CrateEngine, Engine
+from plait.text.families import Family, family
+from plait.text.special import ROLES, content
+from plait.text.tokenizer import Tokenizer
+
+_log = console.logger("text")
+
+# Settings that tokenizer_config.json may hold and a caller may override.
+SETTINGS = (
+    "model_max_length",
+    "padding_side",
+    "truncation_side",
+    "model_input_names",
+    "clean_up_tokenization_spaces",
+    "split_special_tokens",
+    "chat_template",
+)
+ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")
+FRAME = ("add_bos_token", "add_eos_token")
+OVERRIDES = (*ROLES, *SETTINGS, *ADDITIONAL, *FRAME, "tokenizer_class", "model_type", "name_or_path")
+
+
+def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokenizer:
+    """Load the tokenizer of a folder.
+
+    `fast=False` runs the pure-Python reference in place of the compiled engine; ids are the same. `overrides` replace
+    what the files say: a special token by role, the settings of tokenizer_config.json, `add_bos_token` and
+    `add_eos_token`, and `model_type` for folders that name no class.
+
+    Raises `NotFoundError` when there is no tokenizer, `TokenizerError` for files that contradict each other or cannot
+    be read, `OptionError` for an override that does not exist.
+    """
+    check_overrides(overrides)
+    config = {**read_json(folder / "tokenizer_config.json")}
+    if not config.get("added_tokens_decoder"):
+        config |= read_json(folder / "special_tokens_map.json")
+    if (template := chat_templates(folder)) is not None:
+        config["chat_template"] = template
+    config |= overrides
+    kind = family(config.get("tokenizer_class"), config.get("model_type") or _model_type(folder))
+    engine = _engine(folder, config, fast=fast)
+    add_stated(engine, _stated_tokens(folder, config), source=str(folder))
+    return assemble(engine, config, kind, name=str(overrides.get("name_or_path", folder)), overrides=overrides)
+
+
+def check_overrides(overrides: Mapping[str, Any]) -> None:
+    """Refuse overrides that do not exist."""
+    for name in overrides:
+        if name not in OVERRIDES:
+            raise OptionError(
+                f"A tokenizer has no setting {name!r}. Settings: {', '.join(OVERRIDES)}.{nearest(name, OVERRIDES)}"
+            )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object, empty when the file is not there."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, UnicodeDecodeError) as error:
+        raise TokenizerError(f"{path} is not valid JSON: {error}. Fetch or write the file again.") from error
+    if not isinstance(value, dict):
+        raise TokenizerError(f"{path} holds a {type(value).__name__}, but a JSON object is expected.")
+    return value
+
+
+def chat_templates(folder: Path) -> str | dict[str, str] | None:
+    """The templates that have files of their own: one text, or texts by name when there are several."""
+    main = folder / "chat_template.jinja"
+    named = {path.stem: path.read_text(encoding="utf-8") for path in folder.glob("additional_chat_templates/*.jinja")}
+    if not main.is_file():
+        return named or None
+    text = main.read_text(encoding="utf-8")
+    return {"default": text, **named} if named else text
+
+
+def _model_type(folder: Path) -> str | None:
+    value = read_json(folder / "config.json").get("model_type")
+    return value if isinstance(value, str) else None
+
+
+def _engine(folder: Path, config: Mapping[str, Any], *, fast: bool) -> Engine:
+    path = folder / "tokenizer.json"
+    if path.is_file():
+        return CrateEngine.from_json(path.read_text(encoding="utf-8"), source=str(path))
+    there = ", ".join(sorted(item.name for item in folder.iterdir())) if folder.is_dir() else "no such folder"
+    raise NotFoundError(f"There is no tokenizer.json in {folder}. There is: {there or 'nothing'}.")
+
+
+def _stated_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, Any]:
+    """Id → added token as tokenizer_config.json or added_tokens.json state them, in the order of ids."""
+    stated: dict[int, Any] = {int(index): token for index, token in (config.get("added_tokens_decoder") or {}).items()}
+    if not stated:
+        special = {content(config.get(role)) for role in ROLES}
+        for text, index in read_json(folder / "added_tokens.json").items():
+            stated[int(index)] = {"content": text, "special": text in special, "normalized": text not in special}
+    return dict(sorted(stated.items()))
+
+
+def add_stated(engine: Engine, stated: Mapping[int, Any], *, source: str) -> None:
+    """Add the tokens that the files state and the engine lacks, and check that each has the id stated for it."""
+    from tokenizers import AddedToken
+
+    known = engine.added_tokens()
+    missing = [
+        AddedToken(**{key: value for key, value in token.items() if key != "__type"})
+        for index, token in stated.items()
+        if index not in known or known[index].content != token["content"]
+    ]
+    if missing:
+        engine.add(missing, special=False)
+    for index, token in stated.items():
+        if (found := engine.token_to_id(token["content"])) != index:
+            raise TokenizerError(
+                f"The files of {source} contradict each other: the added token {token['content']!r} is stated with id "
+                f"{index}, but the vocabulary gives it {found}. Correct added_tokens_decoder (or added_tokens.json)."
+            )
+
+
+def assemble(
+    engine: Engine, config: Mapping[str, Any], kind: Family, *, name: str, overrides: Mapping[str, Any]
+) -> Tokenizer:
+    """The tokenizer of an engine, with roles and settings from `config` and, where it is silent, from its family."""
+    # A role that a file states is in the vocabulary or joins it; one that only the family knows must be there already.
+    roles = {role: content(config[role]) for role in ROLES if role in config}
+    for role, token in kind.roles.items():
+        if role not in roles and engine.token_to_id(token) is not None:
+            roles[role] = token
+    stated: Any = next((config[key] for key in ADDITIONAL if config.get(key)), [])
+    listed = list(stated.values()) if isinstance(stated, dict) else stated
+    additional = [text for text in map(content, listed) if text is not None]
+    mark_special(engine, [token for token in (*roles.values(), *additional) if token is not None])
+    if any(flag in overrides for flag in FRAME):
+        set_ends(engine, roles, begin=bool(config.get("add_bos_token")), end=bool(config.get("add_eos_token")))
+    settings = {key: config[key] for key in SETTINGS if config.get(key) is not None}
+    template = settings.get("chat_template")
+    if isinstance(template, list):  # the older spelling of several templates
+        settings["chat_template"] = {item["name"]: item["template"] for item in template}
+    return Tokenizer(
+        engine,
+        roles=roles,
+        additional=additional,
+        name_or_path=name,
+        init_kwargs=config,
+        **{"model_input_names": kind.inputs, "padding_side": kind.padding_side, **settings},
+    )
+
+
+def mark_special(engine: Engine, tokens: list[str]) -> None:
+    """Make sure that every special token is one to the engine: found whole in a text, skipped when decoding."""
+    from tokenizers import AddedToken
+
+    known = {token.content for token in engine.added_tokens().values()}
+    missing = [token for token in dict.fromkeys(tokens) if token not in known]
+    for token in missing:
+        if engine.token_to_id(token) is None:
+            _log.warning(
+                "The special token %r is not in the vocabulary; it joins it as id %d.", token, engine.size(added=True)
+            )
+    if missing:
+        engine.add([AddedToken(token, special=True, normalized=False) for token in missing], special=True)
+
+
+def set_ends(engine: Engine, roles: Mapping[str, str | None], *, begin: bool, end: bool) -> None:
+    """Put the bos token before and the eos token after every text, as asked, in place of what stood around it."""
+    ends: list[tuple[str, int] | None] = []
+    for wanted, role in ((begin, "bos_token"), (end, "eos_token")):
+        token = roles.get(role) if wanted else None
+        index = None if token is None else engine.token_to_id(token)
+        if wanted and (token is None or index is None):
+            raise TokenizerError(f"add_{role}=True needs a {role}, but it is {token!r}. Pass {role}=… as well.")
+        ends.append(None if token is None or index is None else (token, index))
+    first, last = ends
+    engine.set_frame(
+        before=[first] if first else [],
+        after=[last] if last else [],
+    )
