@@ -6,17 +6,21 @@ Values are read when asked for, never at import, so a test or a program may chan
 |---|---|---|
 | PLAIT_HOME | root of plait's own cache | ~/.cache/plait (below XDG_CACHE_HOME when set) |
 | PLAIT_OFFLINE, HF_HUB_OFFLINE | "1": no socket is ever opened | off |
-| PLAIT_HUBS | hubs at which a plain name is tried, in order | huggingface,modelscope |
+| PLAIT_HUBS | hubs at which a plain name is tried, in order: names, or https://… of a mirror | huggingface,modelscope |
 | HF_ENDPOINT, MODELSCOPE_ENDPOINT | address of the hub or of a mirror of it | the hubs' own |
 | HF_HOME, HF_HUB_CACHE, MODELSCOPE_CACHE | where the other libraries keep their files | theirs |
-| HF_TOKEN, MODELSCOPE_API_TOKEN | access token, sent to its own hub alone | none |
+| HF_TOKEN, MODELSCOPE_API_TOKEN | access token, sent to its own hub alone | that of `hf auth login` |
+| HF_TOKEN_PATH | the file where `hf auth login` keeps the token | $HF_HOME/token |
 | PLAIT_PROGRESS | "0": no progress bars; "1": always | bars on a terminal |
+| PLAIT_DEBUG | "1": the command line shows where an error came from | off |
+| RANK, LOCAL_RANK, WORLD_SIZE | this process among those of a `torchrun` launch; torchrun sets them | one process |
 """
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import NamedTuple
 
 _TRUE = {"1", "true", "yes", "on"}
 
@@ -43,10 +47,15 @@ def offline() -> bool:
     return _flag("PLAIT_OFFLINE") or _flag("HF_HUB_OFFLINE")
 
 
+def debug() -> bool:
+    """Whether the command line shows where an error came from."""
+    return _flag("PLAIT_DEBUG")
+
+
 def hubs() -> tuple[str, ...]:
     """The hubs at which a plain name is tried, in order."""
     text = os.environ.get("PLAIT_HUBS", "huggingface,modelscope")
-    return tuple(name.strip().lower() for name in text.split(",") if name.strip())
+    return tuple(name.strip().rstrip("/") for name in text.split(",") if name.strip())
 
 
 def huggingface_endpoint() -> str:
@@ -74,8 +83,15 @@ def modelscope_cache() -> Path:
 
 
 def huggingface_token() -> str | None:
-    """The access token of the Hugging Face hub, if one is set in the environment."""
-    return os.environ.get("HF_TOKEN") or None
+    """The access token of the Hugging Face hub: HF_TOKEN, which goes to HF_ENDPOINT; or the one that `hf auth login`
+    keeps in a file, which goes to huggingface.co itself and to no mirror."""
+    if token := os.environ.get("HF_TOKEN"):
+        return token
+    if huggingface_endpoint() != "https://huggingface.co":
+        return None
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    file = Path(os.environ.get("HF_TOKEN_PATH") or Path(home) / "token").expanduser()
+    return (file.read_text(encoding="utf-8").strip() or None) if file.is_file() else None
 
 
 def modelscope_token() -> str | None:
@@ -87,3 +103,19 @@ def progress() -> bool | None:
     """Whether progress bars are forced on (True), forced off (False) or left to the terminal (None)."""
     text = os.environ.get("PLAIT_PROGRESS", "").strip().lower()
     return None if not text else text in _TRUE
+
+
+class Launch(NamedTuple):
+    """This process among those that torchrun started: its number of all, its number on this machine, how many."""
+
+    rank: int = 0
+    local_rank: int = 0
+    processes: int = 1
+
+
+def torchrun() -> Launch:
+    """The place of this process in a torchrun launch; one process when there was none."""
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return Launch()
+    rank = int(os.environ["RANK"])
+    return Launch(rank, int(os.environ.get("LOCAL_RANK", rank)), int(os.environ["WORLD_SIZE"]))
