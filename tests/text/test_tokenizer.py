@@ -182,7 +182,7 @@ def test_adding_tokens(minilm: Path) -> None:
     own.pad_token_id = 103
     assert own.pad_token == "[MASK]"
     batch = own("late")
-    own.add_tokens(["late"])
+    own.add_tokens(["lat"])
     with pytest.raises(TokenizerError, match="Tokens were added since this batch was encoded"):
         batch.word_ids()
 

@@ -230,7 +230,8 @@ class Tokenizer(Vocabulary):
         if index is None:
             raise TokenizerError(
                 f"There is no token to pad with: pad_token is {self.pad_token!r}. Set one that the vocabulary has, "
-                "such as tokenizer.pad_token = tokenizer.eos_token, or tokenizer.add_special_tokens({'pad_token': '[PAD]'})."
+                "such as tokenizer.pad_token = tokenizer.eos_token, or add one: "
+                "tokenizer.add_special_tokens({'pad_token': '[PAD]'})."
             )
         return Fill(id=index, token=self.pad_token, type_id=self.pad_token_type_id)
 
