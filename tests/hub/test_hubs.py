@@ -83,6 +83,11 @@ def test_the_interpreter_itself_sees_no_socket(hub: FakeHub, python: Python, no_
             "model",
             ["config.json", *(f"model-0000{i}-of-00002.safetensors" for i in (1, 2)), "model.safetensors.index.json"],
         ),
+        (
+            {"config.json": b"{}", "model.safetensors": WEIGHTS, "pytorch_model.bin.index.json": b"{}"},
+            "model",
+            ["config.json", "model.safetensors"],
+        ),
         ({"small.Q4_1.gguf": b"GGUF", "README.md": b"#"}, "model", ["small.Q4_1.gguf"]),
     ],
 )
@@ -182,7 +187,19 @@ def test_falls_back_in_the_order_of_the_hubs(
     with caplog.at_level(logging.INFO, "plait.hub"):
         snapshot = resolve("org/bert")
     assert snapshot.origin == "modelscope"
-    assert caplog.messages == [f"org/bert: revision {snapshot.revision}, from ModelScope ({other_hub.address})"]
+    assert [(record.levelname, record.message) for record in caplog.records if record.name == "plait.hub"] == [
+        (
+            "WARNING",
+            f"org/bert: revision {snapshot.revision}, from ModelScope ({other_hub.address}); "
+            f"Hugging Face ({hub.address}): answered 404: there is no such repository or file",
+        )
+    ]
+    caplog.clear()
+    with caplog.at_level(logging.INFO, "plait.hub"):
+        assert resolve("org/bert").folder == snapshot.folder
+    assert [(record.levelname, record.message) for record in caplog.records] == [
+        ("INFO", f"org/bert: revision {snapshot.revision}, from plait cache of ModelScope")
+    ]
     monkeypatch.setenv("PLAIT_HUBS", f"{other_hub.address}/,modelscope")
     assert resolve("org/bert", force_download=True).origin == "huggingface", "the address of a hub speaks its protocol"
     monkeypatch.setenv("PLAIT_HUBS", "hugingface")
@@ -286,6 +303,28 @@ def test_a_hub_that_cannot_be_reached(hub: FakeHub, monkeypatch: pytest.MonkeyPa
     assert not isinstance(caught.value, NotFoundError)
     assert "Hugging Face (http://127.0.0.1:9): could not be reached: ConnectError, " in str(caught.value)
     assert "'hf:org/bert' was not fetched." in str(caught.value)
+
+
+def test_a_listing_that_does_not_end(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plait.hub.sources.huggingface._PAGES", 2)
+    monkeypatch.setattr("plait.hub.sources.modelscope._PAGES", 2)
+    monkeypatch.setattr("plait.hub.sources.modelscope._PAGE", 1)
+    hub.page = 1
+    hub.add("org/bert", BERT)
+    hub.add("org/bert", BERT, kind="dataset")
+    for scheme in ("hf", "ms"):
+        with pytest.raises(HubError, match="answered with a listing that does not end"):
+            resolve(f"{scheme}:org/bert", kind="dataset")
+
+
+def test_a_cache_that_cannot_be_written(hub: FakeHub, tmp_path: Path) -> None:
+    hub.add("org/bert", BERT)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(HubError) as caught:
+        resolve("org/bert", cache_dir=tmp_path / "file" / "cache")
+    assert "cannot be written: Not a directory. Point PLAIT_HOME (or cache_dir=) at a folder of yours." in str(
+        caught.value
+    )
 
 
 def test_temporary_failures_are_tried_again(hub: FakeHub) -> None:
@@ -399,12 +438,9 @@ def test_proxies(hub: FakeHub, other_hub: FakeHub, monkeypatch: pytest.MonkeyPat
     [
         ({"path": "../../evil"}, "the file name '../../evil' is unsafe: it has the component '..'"),
         ({"path": "/tmp/evil"}, "the file name '/tmp/evil' is unsafe: it is absolute"),
-        ({"path": "a\\evil"}, "the file name 'a\\\\evil' is unsafe: it has a character that no portable file name has"),
-        ({"path": ".git/config"}, "the file name '.git/config' is unsafe: '.git' is not a portable file name"),
-        (
-            {"path": "CONFIG.json"},
-            "the file 'CONFIG.json' is listed twice (upper and lower case are one on some systems)",
-        ),
+        ({"path": "a\\evil"}, "the file name 'a\\\\evil' is unsafe: it has a backslash or a control character"),
+        ({"path": ".git/config"}, "the file name '.git/config' is unsafe: it is inside '.git'"),
+        ({"path": "config.json"}, "the file 'config.json' is listed twice"),
         ({"path": "config.json/x"}, "'config.json' is both a file and a folder"),
         ({"digest": "../../../evil"}, "'../../../evil' is not a digest (evil)"),
         ({"size": -1}, "-1 is not a size (evil)"),

@@ -78,9 +78,9 @@ FORMS = (
         ("org/name//etc/x.gguf", "'/etc/x.gguf' is not a file of a repository: it is absolute"),
         (
             "hf:org/name/a\\b.gguf",
-            "'a\\\\b.gguf' is not a file of a repository: it has a character that no portable file name has",
+            "'a\\\\b.gguf' is not a file of a repository: it has a backslash or a control character",
         ),
-        ("hf:org/name/aux.json", "'aux.json' is not a file of a repository: 'aux.json' is not a portable file name"),
+        ("hf:org/name/.git/x", "'.git/x' is not a file of a repository: it is inside '.git'"),
         ("org/name@", "'' is not a revision: letters, digits and '_./+-'"),
         ("org/name@../../x", "'../../x' is not a revision: letters, digits and '_./+-'"),
         ("org/name@main/x.gguf", "the revision goes last, after the file: org/name/file.gguf@revision"),
@@ -112,7 +112,8 @@ def test_empty() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["./gone", "gone.gguf", "folder/gone.gguf", "a/b/c", "gone/", "~/gone/x", "C:\\gone\\x"]
+    "text",
+    ["./gone", "gone.gguf", "config.json", "gone.csv", "folder/gone.gguf", "a/b/c", "gone/", "~/gone/x", "C:\\gone\\x"],
 )
 def test_a_path_that_does_not_exist_is_never_asked_of_a_hub(
     text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -34,13 +34,28 @@ class Cache:
         """The cache at `folder`, by default at PLAIT_HOME."""
         return cls(Path(folder).expanduser() if folder is not None else settings.home())
 
+    def require_writable(self) -> None:
+        """Make the root, or raise `HubError`, before any work is done."""
+        reason = "permission denied"
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            if os.access(self.root, os.W_OK):
+                return
+        except OSError as error:
+            reason = str(error.strerror)
+        raise HubError(
+            f"The cache {str(self.root)!r} cannot be written: {reason}. "
+            "Point PLAIT_HOME (or cache_dir=) at a folder of yours."
+        )
+
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """Hold the lock of one entry, across threads and processes; the system frees it when a process dies."""
         from filelock import FileLock, Timeout
 
         path = self.root / "locks" / f"{slug(key)}.lock"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self.require_writable()
+        path.parent.mkdir(exist_ok=True)
         lock = FileLock(path)
         try:
             lock.acquire(timeout=0)

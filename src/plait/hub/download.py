@@ -44,9 +44,13 @@ def download(session: Session, file: RemoteFile, cache: Cache, *, recheck: bool 
     key = file.digest or hashlib.sha256(file.address.encode()).hexdigest()
     with cache.lock(f"blob:{key}"):
         blob = blobs / key
-        if file.digest and blob.is_file() and not (recheck and _hashed(blob, file).hexdigest() != file.digest):
-            advance(blob.stat().st_size)
-            return blob
+        if file.digest and blob.is_file():
+            if not recheck or _hashed(blob, file).hexdigest() == file.digest:
+                advance(blob.stat().st_size)
+                return blob
+            console.logger("hub").warning("%s is damaged; fetching it again", blob)
+            os.chmod(blob, 0o644)  # Windows removes nothing that is read-only
+            blob.unlink()
         part = blobs / f"{key}.part"
         if file.digest is None:  # nothing tells whether old bytes belong to the new ones
             part.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
@@ -103,7 +104,10 @@ def open_name(
         except NotHere as miss:
             trail.add(title, miss)
             continue
-        console.logger("hub").info("%s: revision %s, from %s", reference, snapshot.revision, title)
+        # Another hub than the first may hold another model under the name, so that is no mere information.
+        failed = [step for step in trail.steps if step[0].startswith(hubs[0].title)]
+        level, why = (logging.WARNING, f"; {': '.join(failed[0])}") if failed else (logging.INFO, "")
+        console.logger("hub").log(level, "%s: revision %s, from %s%s", reference, snapshot.revision, title, why)
         return snapshot
     raise trail.error(
         "Check the spelling on the hub's page; a private or gated model needs a token (token=, HF_TOKEN or "
@@ -132,6 +136,7 @@ def cached(hub: Hub, request: Request, cache: Cache) -> Snapshot:
 
 def fetch(hub: Hub, request: Request, cache: Cache, *, recheck: bool, proxies: Mapping[str, str] | None) -> Snapshot:
     """Ask a hub for its listing and bring what is missing. Raises `NotHere`, `IntegrityError`."""
+    cache.require_writable()
     reference = request.reference
     repository = Repository.of(cache, hub.key, hub.endpoint, request.kind, reference.name)
     revision = reference.revision or hub.default_revision

@@ -126,7 +126,10 @@ def _model(paths: list[str]) -> list[str]:
     texts = _matching(paths, _MODEL)
     for pattern in _WEIGHTS:
         if weights := [path for path in paths if re.fullmatch(pattern, path)]:
-            return sorted({*texts, *weights})
+            index = f"{PurePosixPath(weights[0]).suffix}.index.json"
+            return sorted(
+                {*weights, *(path for path in texts if not path.endswith(".index.json") or path.endswith(index))}
+            )
     ggufs = [path for path in paths if path.lower().endswith(".gguf")]
     if len({re.sub(r"-\d{5}-of-\d{5}", "", path) for path in ggufs}) > 1:
         raise NotHere(f"holds several GGUF files; name one, as in org/name/file.gguf: {', '.join(ggufs[:30])}")

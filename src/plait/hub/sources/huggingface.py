@@ -14,6 +14,8 @@ from plait.hub.names import SHA1
 from plait.hub.session import Session
 from plait.hub.trail import NotHere
 
+_PAGES = 10_000  # of 1,000 files
+
 
 @dataclass(frozen=True)
 class HuggingFace:
@@ -38,12 +40,14 @@ class HuggingFace:
             commit = str(answer.get("sha")) if isinstance(answer, dict) else ""
         files: list[RemoteFile] = []
         page: str | None = f"{api}/tree/{quote(commit, safe='')}?recursive=true&expand=false"
-        while page is not None:
+        for _ in range(_PAGES):
+            if page is None:
+                return checked(commit, files, f"{name} at {self.endpoint}")
             entries, page = session.json(page)
             if not isinstance(entries, list):
                 raise NotHere("answered with a listing that is no list", sure=False)
             files += [self._file(name, commit, kind, entry) for entry in entries if entry.get("type") == "file"]
-        return checked(commit, files, f"{name} at {self.endpoint}")
+        raise NotHere("answered with a listing that does not end", sure=False)
 
     def _file(self, name: str, commit: str, kind: Kind, entry: dict[str, Any]) -> RemoteFile:
         large = entry.get("lfs") or {}

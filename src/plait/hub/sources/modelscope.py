@@ -19,6 +19,7 @@ from plait.hub.trail import NotHere
 
 _TRUNCATED = 3000  # a listing of exactly so many entries was cut
 _PAGE = 200
+_PAGES = 50_000
 
 
 @dataclass(frozen=True)
@@ -59,14 +60,13 @@ class ModelScope:
                 yield entry
 
     def _datasets(self, session: Session, api: str, revision: str) -> Iterator[dict[str, Any]]:
-        number = 1
-        while True:
+        for number in range(1, _PAGES + 1):
             query = {"Revision": revision, "Recursive": "True", "PageNumber": str(number), "PageSize": str(_PAGE)}
             entries = _entries(session, f"{api}/repo/tree", **query)
             yield from entries
             if len(entries) < _PAGE:
                 return
-            number += 1
+        raise NotHere("answered with a listing that does not end", sure=False)
 
     def _file(self, api: str, revision: str, entry: dict[str, Any]) -> RemoteFile:
         path = str(entry.get("Path"))
