@@ -47,14 +47,16 @@ class Side:
 class Rule:
     """A relation between names of theirs and names of ours, and what happens to the tensors on the way.
 
-    `also`: other names that their one tensor may have in a file; read, never written. `tied`: their name may be absent
-    when ours is shared with another parameter. `reason`: why their tensor is ignored (then `ours` has no name).
+    `also`: other names that their one tensor may have in a file; read, and written only where they are in `copies`.
+    `tied`: their name may be absent when ours is shared with another parameter. `reason`: why their tensor is ignored
+    (then `ours` has no name).
     """
 
     theirs: Side
     ours: Side
     operations: tuple[Operation, ...] = ()
     also: tuple[Template, ...] = ()
+    copies: tuple[Template, ...] = ()
     tied: bool = False
     reason: str | None = None
 
@@ -91,9 +93,13 @@ class Rule:
         return result
 
 
-def rename(theirs: str, ours: str, *, also: Sequence[str] = ()) -> Rule:
-    """One tensor, another name. `also` lists old names of it in files."""
-    return _rule([theirs], [ours], also=also)
+def rename(theirs: str, ours: str, *, also: Sequence[str] = (), copies: Sequence[str] = ()) -> Rule:
+    """One tensor, another name.
+
+    `also` lists old names of it in files; `copies` names under which it is stored as well.
+    """
+    rule = _rule([theirs], [ours], also=[*also, *copies])
+    return replace(rule, copies=rule.also[len(also) :])
 
 
 def tied(theirs: str, ours: str, *, also: Sequence[str] = ()) -> Rule:

@@ -1,0 +1,195 @@
+"""`AutoConfig`, `AutoTokenizer` and the `AutoModel…` classes, complete: from a reference to a configuration, a
+tokenizer or a model.
+
+Importing this imports no torch; a tokenizer is loaded without it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from plait.errors import OptionError
+from plait.models.config import Config
+from plait.models.options import LoadOptions
+from plait.models.reader import HARMLESS
+from plait.models.registry import family_of
+
+if TYPE_CHECKING:
+    from plait.hub import Snapshot
+    from plait.models.model import PretrainedModel
+    from plait.text import Tokenizer
+
+
+class AutoConfig:
+    """Reads the configuration of a model."""
+
+    def __init__(self) -> None:
+        raise OptionError(
+            "AutoConfig makes configurations: use AutoConfig.from_pretrained(…) or AutoConfig.for_model('bert', …)."
+        )
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Config:
+        """The configuration behind a reference: config.json, or the metadata of a GGUF file.
+
+        `options` are the arguments of `LoadOptions`, and keys of the configuration to change, such as `num_labels=3`.
+        Raises OptionError for a name that is neither, ConfigError for a configuration that cannot be used.
+        """
+        own, rest = LoadOptions.split(options)
+        return read_config(own.resolve(pretrained_model_name_or_path), given=own.config, changes=rest)
+
+    @staticmethod
+    def for_model(model_type: str, **values: Any) -> Config:
+        """A configuration from nothing: the defaults of a family, changed by `values`."""
+        config = Config({"model_type": model_type}, label=f"the arguments for {model_type!r}")
+        return changed(config, values)
+
+
+class AutoTokenizer:
+    """Reads the tokenizer of a model."""
+
+    def __init__(self) -> None:
+        raise OptionError("AutoTokenizer makes tokenizers: use AutoTokenizer.from_pretrained(…).")
+
+    @staticmethod
+    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Tokenizer:
+        """The tokenizer behind a reference: the tokenizer files of its folder, or the metadata of a GGUF file.
+
+        `options` are those of `LoadOptions`; others, such as `use_fast` or `padding_side`, belong to the tokenizer.
+        """
+        from plait.text import Tokenizer
+
+        own, rest = LoadOptions.split(options)
+        snapshot = own.resolve(pretrained_model_name_or_path)
+        if is_gguf(snapshot.file):
+            from plait.weights.gguf import read_metadata
+
+            assert snapshot.file is not None
+            return Tokenizer.from_gguf(read_metadata(snapshot.file), **rest)
+        return Tokenizer.from_folder(snapshot.folder, **rest)
+
+
+class _AutoModel:
+    """Builds and loads the model of one task, for every family that has it."""
+
+    task: ClassVar[str]
+
+    def __init__(self) -> None:
+        name = type(self).__name__
+        raise OptionError(f"{name} makes models: use {name}.from_pretrained(…) or {name}.from_config(config).")
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> PretrainedModel:
+        """The model behind a reference, in evaluation mode, its weights in the dtype of the file.
+
+        `options` are the arguments of `LoadOptions` (`dtype`, `device_map`, `revision`, `cache_dir`, …), and keys of
+        the configuration to change, such as `num_labels=1` for regression. Loading is strict: a missing, unexpected or
+        misshapen tensor is a WeightsError; only the head of a task to be trained may be absent, is then new, and is
+        logged by name. Raises OptionError for an unknown argument, ConfigError for a configuration that cannot be used.
+        """
+        from plait.models.files import load_model
+
+        own, rest = LoadOptions.split(options)
+        snapshot = own.resolve(pretrained_model_name_or_path)
+        config = read_config(snapshot, given=own.config, changes=rest)
+        return load_model(snapshot, config, task=cls.task, options=own)
+
+    @classmethod
+    def from_config(cls, config: Config | Mapping[str, Any], **options: Any) -> PretrainedModel:
+        """A model with random weights, in training mode, to be trained from scratch.
+
+        `options`: `dtype`, and keys of the configuration to change. Weights are drawn with the deviation
+        `initializer_range`.
+        """
+        from plait.models.files import new_model
+
+        own, rest = LoadOptions.split(options)
+        config = config if isinstance(config, Config) else Config(config)
+        return new_model(changed(config, rest), task=cls.task, dtype=own.wanted_dtype(), device=own.device())
+
+
+class AutoModel(_AutoModel):
+    """The network without a head: states, and a pooled vector where the family has one."""
+
+    task = "base"
+
+
+class AutoModelForCausalLM(_AutoModel):
+    """Text generation."""
+
+    task = "causal_lm"
+
+
+class AutoModelForMaskedLM(_AutoModel):
+    """Words behind a mask."""
+
+    task = "masked_lm"
+
+
+class AutoModelForSequenceClassification(_AutoModel):
+    """A label, several labels, or with `num_labels=1` a number for each text."""
+
+    task = "sequence_classification"
+
+
+class AutoModelForTokenClassification(_AutoModel):
+    """A label for each token."""
+
+    task = "token_classification"
+
+
+class AutoModelForQuestionAnswering(_AutoModel):
+    """Where in a text the answer begins and ends."""
+
+    task = "question_answering"
+
+
+class AutoModelForMultipleChoice(_AutoModel):
+    """One of several continuations."""
+
+    task = "multiple_choice"
+
+
+class AutoModelForNextSentencePrediction(_AutoModel):
+    """Whether the second text follows the first."""
+
+    task = "next_sentence"
+
+
+class AutoModelForTextClassification(AutoModelForSequenceClassification):
+    """Another name of AutoModelForSequenceClassification."""
+
+
+class AutoModelForTextGeneration(AutoModelForCausalLM):
+    """Another name of AutoModelForCausalLM."""
+
+
+def is_gguf(file: Path | None) -> bool:
+    """Whether the file that a reference named is a GGUF file."""
+    return file is not None and file.suffix.lower() == ".gguf"
+
+
+def read_config(snapshot: Snapshot, *, given: Config | Mapping[str, Any] | None, changes: Mapping[str, Any]) -> Config:
+    """The configuration of a snapshot, or the one `given` in its place, with `changes`."""
+    if isinstance(given, Config):
+        return changed(given, changes)
+    if given is not None:
+        return changed(Config(given, label="the given configuration"), changes)
+    if is_gguf(snapshot.file):
+        from plait.models.gguf import read_gguf_config
+
+        assert snapshot.file is not None
+        return changed(read_gguf_config(snapshot.file, label=snapshot.label), changes)
+    return changed(Config.from_file(snapshot.path("config.json"), label=f"config.json of {snapshot.label}"), changes)
+
+
+def changed(config: Config, changes: Mapping[str, Any]) -> Config:
+    """A copy of `config` with `changes`. Raises OptionError for a key that has no meaning."""
+    family = family_of(config.model_type, label=config.label)
+    LoadOptions.check_rest(changes, {*config.known(), *HARMLESS, *family.IGNORED})
+    copy = Config(config.values, label=config.label)
+    copy.update(changes)
+    return copy

@@ -1,0 +1,182 @@
+"""BERT (arXiv:1810.04805): an encoder with learned positions, two segments and norms behind each sublayer.
+
+Configuration: https://huggingface.co/google-bert/bert-base-uncased. With `is_decoder` the same layers are causal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from plait.errors import ConfigError
+from plait.models.family import Head
+from plait.models.reader import Reader
+from plait.nn.spec import (
+    AttentionSpec,
+    ClassifierHeadSpec,
+    HeadSpec,
+    LanguageHeadSpec,
+    LayerSpec,
+    LearnedPositions,
+    MaskSpec,
+    MLPSpec,
+    NormSpec,
+    PoolSpec,
+    ProjectionBias,
+    Single,
+    StackSpec,
+    SublayerSpec,
+    TextFrontendSpec,
+)
+from plait.weights.rules import Rule, Rules, ignore, rename, tied
+
+NAME = "Bert"
+
+DEFAULTS = {
+    "attention_probs_dropout_prob": 0.1,
+    "classifier_dropout": None,
+    "hidden_act": "gelu",
+    "hidden_dropout_prob": 0.1,
+    "hidden_size": 768,
+    "initializer_range": 0.02,
+    "intermediate_size": 3072,
+    "layer_norm_eps": 1e-12,
+    "max_position_embeddings": 512,
+    "num_attention_heads": 12,
+    "num_hidden_layers": 12,
+    "pad_token_id": 0,
+    "position_embedding_type": "absolute",
+    "type_vocab_size": 2,
+    "use_cache": True,
+    "vocab_size": 30522,
+}
+
+IGNORED = dict.fromkeys(
+    [
+        "directionality",
+        "pooler_fc_size",
+        "pooler_num_attention_heads",
+        "pooler_num_fc_layers",
+        "pooler_size_per_head",
+        "pooler_type",
+    ],
+    "describes the pooler of the original TensorFlow code, which is the one built here",
+)
+
+
+def _norm(reader: Reader) -> NormSpec:
+    return NormSpec(kind="layer", eps=reader.number("layer_norm_eps"), bias=True)
+
+
+def spec(reader: Reader) -> Single:
+    """The encoder; see `Family.spec`."""
+    width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
+    if width % heads:
+        raise ConfigError(
+            f"`hidden_size` must be a multiple of `num_attention_heads` ({heads}), but is {width} ({reader.label})."
+        )
+    reader.only("position_embedding_type", "absolute", reason="relative keys are another attention")
+    reader.only("add_cross_attention", False, reason="its decoder attends to itself alone")
+    vocabulary, dropout, norm = reader.integer("vocab_size"), reader.probability("hidden_dropout_prob"), _norm(reader)
+    around = SublayerSpec(after=norm, dropout=dropout)
+    layer = LayerSpec(
+        attention=AttentionSpec(
+            heads=heads,
+            kv_heads=heads,
+            head_dim=width // heads,
+            scale=(width // heads) ** -0.5,
+            mask=MaskSpec(causal=reader.flag("is_decoder")),
+            bias=ProjectionBias(query=True, key=True, value=True, output=True),
+            dropout=reader.probability("attention_probs_dropout_prob"),
+        ),
+        mlp=MLPSpec(width=reader.integer("intermediate_size"), activation=reader.activation("hidden_act"), bias=True),
+        around_attention=around,
+        around_mlp=around,
+    )
+    frontend = TextFrontendSpec(
+        vocabulary=vocabulary,
+        positions=LearnedPositions(count=reader.integer("max_position_embeddings")),
+        segments=reader.integer("type_vocab_size"),
+        norm=norm,
+        dropout=dropout,
+        padding=reader.padding(vocabulary=vocabulary),
+    )
+    return Single(
+        stack=StackSpec(width=width, frontend=frontend, layers=(layer,) * reader.integer("num_hidden_layers"))
+    )
+
+
+def _language(reader: Reader) -> LanguageHeadSpec:
+    return LanguageHeadSpec(
+        vocabulary=reader.integer("vocab_size"),
+        tied=reader.flag("tie_word_embeddings"),
+        bias=True,
+        transform=reader.activation("hidden_act"),
+        transform_norm=_norm(reader),
+    )
+
+
+def _causal_language(reader: Reader) -> LanguageHeadSpec:
+    if not reader.flag("is_decoder"):
+        raise ConfigError(
+            f"Every token of this BERT sees those behind it ({reader.label}). To make it generate, pass "
+            "is_decoder=True."
+        )
+    return _language(reader)
+
+
+def _classifier(reader: Reader) -> ClassifierHeadSpec:
+    dropout = "hidden_dropout_prob" if reader.value("classifier_dropout") is None else "classifier_dropout"
+    return ClassifierHeadSpec(labels=reader.integer("num_labels"), dropout=reader.probability(dropout))
+
+
+def _choice(reader: Reader) -> ClassifierHeadSpec:
+    return ClassifierHeadSpec(labels=1, dropout=_classifier(reader).dropout)
+
+
+RULES = Rules(
+    rename("bert.embeddings.word_embeddings.weight", "stack.frontend.tokens.weight"),
+    rename("bert.embeddings.position_embeddings.weight", "stack.frontend.positions.weight"),
+    rename("bert.embeddings.token_type_embeddings.weight", "stack.frontend.segments.weight"),
+    rename("bert.embeddings.LayerNorm.{wb}", "stack.frontend.norm.{wb}"),
+    rename("bert.encoder.layer.{i}.attention.self.{p:query|key|value}.{wb}", "stack.layers.{i}.attention.{p}.{wb}"),
+    rename("bert.encoder.layer.{i}.attention.output.dense.{wb}", "stack.layers.{i}.attention.output.{wb}"),
+    rename("bert.encoder.layer.{i}.attention.output.LayerNorm.{wb}", "stack.layers.{i}.around_attention.after.{wb}"),
+    rename("bert.encoder.layer.{i}.intermediate.dense.{wb}", "stack.layers.{i}.mlp.up.{wb}"),
+    rename("bert.encoder.layer.{i}.output.dense.{wb}", "stack.layers.{i}.mlp.down.{wb}"),
+    rename("bert.encoder.layer.{i}.output.LayerNorm.{wb}", "stack.layers.{i}.around_mlp.after.{wb}"),
+    ignore("bert.embeddings.position_ids", "counted, not learned"),
+    prefixes=("bert.",),
+    old={"gamma": "weight", "beta": "bias"},
+)
+
+_PREDICTIONS = (
+    rename("cls.predictions.transform.dense.{wb}", "head.dense.{wb}"),
+    rename("cls.predictions.transform.LayerNorm.{wb}", "head.norm.{wb}"),
+    tied("cls.predictions.decoder.weight", "head.projection.weight"),
+    rename("cls.predictions.bias", "head.projection.bias", copies=["cls.predictions.decoder.bias"]),
+)
+_CLASSIFIER = (rename("classifier.{wb}", "head.projection.{wb}"),)
+_SPAN = (rename("qa_outputs.{wb}", "head.projection.{wb}"),)
+_NEXT = (rename("cls.seq_relationship.{wb}", "head.projection.{wb}"),)
+
+
+def _pooled(name: str, rules: tuple[Rule, ...] = (), spec: Callable[[Reader], HeadSpec] | None = None) -> Head:
+    """A head behind BERT's pooler: a dense layer with tanh on the first token."""
+    pooler = rename("bert.pooler.dense.{wb}", "pool.dense.{wb}")
+    return Head(architecture=name, pool=PoolSpec(where="first", activation="tanh"), spec=spec, rules=(pooler, *rules))
+
+
+def _two(reader: Reader) -> ClassifierHeadSpec:
+    return ClassifierHeadSpec(labels=2)
+
+
+HEADS = {
+    "base": _pooled("BertModel"),
+    "masked_lm": Head(architecture="BertForMaskedLM", spec=_language, rules=_PREDICTIONS),
+    "causal_lm": Head(architecture="BertLMHeadModel", spec=_causal_language, rules=_PREDICTIONS),
+    "sequence_classification": _pooled("BertForSequenceClassification", _CLASSIFIER, _classifier),
+    "token_classification": Head(architecture="BertForTokenClassification", spec=_classifier, rules=_CLASSIFIER),
+    "question_answering": Head(architecture="BertForQuestionAnswering", spec=_two, rules=_SPAN),
+    "multiple_choice": _pooled("BertForMultipleChoice", _CLASSIFIER, _choice),
+    "next_sentence": _pooled("BertForNextSentencePrediction", _NEXT, _two),
+}

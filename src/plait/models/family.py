@@ -1,0 +1,83 @@
+"""What a family file holds, complete: its specs, the names of its weights, its heads and what it knows of its
+configuration.
+
+A family is a module named as its `model_type`. No torch here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from plait.errors import ConfigError, nearest
+from plait.models.reader import Reader
+from plait.nn.spec import AttentionSpec, HeadSpec, LayerSpec, MLPSpec, NormSpec, PoolSpec, Single, SublayerSpec
+from plait.weights.rules import Rule, Rules, ignore
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """What one task puts behind the stack of a family.
+
+    `architecture` is the name of the model class in config.json. `pool` makes a vector per sequence first; `spec` reads
+    the head itself, None for none. `rules` are the names of the weights of both; `stack` those of the stack where they
+    differ from RULES.
+    """
+
+    architecture: str
+    pool: PoolSpec | None = None
+    spec: Callable[[Reader], HeadSpec] | None = None
+    rules: tuple[Rule, ...] = ()
+    stack: Rules | None = None
+
+
+class Family(Protocol):
+    """The module of one family."""
+
+    NAME: str  # as in "BertConfig"
+    DEFAULTS: Mapping[str, Any]  # of its configuration
+    IGNORED: Mapping[str, str]  # keys of its configuration that change nothing, each with the reason
+    RULES: Rules  # names of the stack's weights
+    HEADS: Mapping[str, Head]  # by task
+
+    @staticmethod
+    def spec(reader: Reader) -> Single:
+        """The stack, without pool and head."""
+
+
+def rules_for(family: Family, task: str) -> Rules:
+    """The names of all weights for a task; those that belong to the other heads of the family are known and ignored."""
+    head = family.HEADS[task]
+    own = {template.text for rule in head.rules for template in (*rule.theirs.templates, *rule.also)}
+    others = {
+        template.text
+        for other in family.HEADS.values()
+        for rule in other.rules
+        for template in (*rule.theirs.templates, *rule.also)
+    }
+    foreign = [ignore(text, "belongs to another head") for text in sorted(others - own)]
+    return (head.stack or family.RULES).plus(*head.rules, *foreign)
+
+
+def topology(family: Family, task: str, reader: Reader) -> Single:
+    """The whole network for a task, with every key of the configuration accounted for.
+
+    Raises ConfigError for a task that the family does not have, and for keys that nobody understood.
+    """
+    if task not in family.HEADS:
+        raise ConfigError(
+            f"{family.NAME} has no {task} head ({reader.label}).{nearest(task, family.HEADS)} It has: "
+            f"{', '.join(family.HEADS)}."
+        )
+    head = family.HEADS[task]
+    bare = family.spec(reader)
+    whole = replace(bare, pool=head.pool, head=head.spec(reader) if head.spec else None)
+    reader.account(family.IGNORED)
+    return whole
+
+
+def pre_norm_layer(norm: NormSpec, attention: AttentionSpec, mlp: MLPSpec) -> LayerSpec:
+    """`x + f(norm(x))` twice: the layer of most decoders."""
+    around = SublayerSpec(before=norm)
+    return LayerSpec(attention=attention, mlp=mlp, around_attention=around, around_mlp=around)

@@ -1,0 +1,185 @@
+"""From a folder to a model and back, complete:
+
+build, load strictly, say what is new, and save so that other libraries can read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from plait.console import logger
+from plait.errors import OptionError, WeightsError
+from plait.generate import GenerationConfig
+from plait.hub import Snapshot
+from plait.models.config import Config
+from plait.models.family import rules_for, topology
+from plait.models.gguf import gguf_rules
+from plait.models.model import PretrainedModel
+from plait.models.options import LoadOptions
+from plait.models.reader import Reader
+from plait.models.registry import family_of
+from plait.models.tasks import TASKS
+from plait.nn.build import build, initialise
+from plait.nn.spec import Single
+from plait.nn.topology import SingleModel
+from plait.weights.checkpoint import Checkpoint, open_checkpoint
+from plait.weights.load import load_into
+from plait.weights.rules import Rules, ignore
+from plait.weights.save import save_state
+from plait.weights.translated import Translated
+
+_SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+
+
+def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOptions) -> PretrainedModel:
+    """The model of `task` from the weights of a snapshot, in evaluation mode;
+
+    errors as in `AutoModel.from_pretrained`.
+    """
+    spec = read_topology(config, task)
+    checkpoint = open_checkpoint(snapshot.file or snapshot.folder, label=snapshot.label)
+    if options.use_safetensors and checkpoint.format != "safetensors":
+        raise WeightsError(
+            f"{checkpoint.label} is in the format {checkpoint.format}, but use_safetensors=True was given."
+        )
+    if checkpoint.format == "gguf":
+        rules = gguf_rules(config, task=task)
+    else:
+        rules = rules_for(family_of(config.model_type, label=config.label), task)
+    present = {name for step in rules.plan(checkpoint.entries()).steps for name in step.ours}
+    if task == "base" and spec.pool is not None and spec.pool.activation and not _has(present, "pool."):
+        logger("models").info("%s has no pooler: pooler_output is None.", checkpoint.label)
+        spec = replace(spec, pool=None)
+    network = _single(spec)
+    rules, fresh = _fit_head(network, checkpoint, rules, present, task=task, redraw=options.ignore_mismatched_sizes)
+    dtype, device = options.wanted_dtype() or _main_dtype(checkpoint), options.device()
+    report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=device)
+    if report.new:
+        _draw(network, config, dtype=report.dtype or torch.get_default_dtype(), device=device)
+    model = PretrainedModel(config, task=task, network=network).eval()
+    model.generation_config = _generation_config(snapshot.folder, config)
+    return model
+
+
+def new_model(
+    config: Config, *, task: str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+) -> PretrainedModel:
+    """A model of `task` with random weights, in training mode."""
+    network = build(read_topology(config, task), device=device)
+    assert isinstance(network, SingleModel)
+    initialise(network, std=float(config.initializer_range))
+    model = PretrainedModel(config, task=task, network=network if dtype is None else network.to(dtype))
+    model.generation_config = _generation_config(None, config)
+    return model
+
+
+def save_model(model: PretrainedModel, folder: Path, *, max_shard_size: str | int) -> None:
+    """Write configuration, generation options and weights of `model` into `folder`."""
+    if any(part.is_meta for part in model.parameters()):
+        raise OptionError("This model is on 'meta' and has no weights to save.")
+    family = family_of(model.config.model_type, label=model.config.label)
+    config = Config(model.config.values, label=model.config.label)
+    config.update({"architectures": [family.HEADS[model.task].architecture], "dtype": model.dtype})
+    names = rules_for(family, model.task)
+    state: Mapping[str, Tensor] = model.network.state_dict()
+    save_state(names.export(state, prefixed=model.task != "base"), folder, max_shard_size=max_shard_size)
+    config.save_pretrained(folder)
+    if model.generation_config is not None and model.task == "causal_lm":
+        model.generation_config.save_pretrained(folder)
+
+
+def reload_model(model: PretrainedModel, folder: Path) -> None:
+    """Fill the parameters of `model` in place with weights that `save_model` wrote of the same kind of model."""
+    family = family_of(model.config.model_type, label=model.config.label)
+    load_into(model.network, open_checkpoint(folder), rules_for(family, model.task))
+
+
+def read_topology(config: Config, task: str) -> Single:
+    """The network that a configuration describes, for one task; every key of it is accounted for."""
+    family = family_of(config.model_type, label=config.label)
+    return topology(family, task, Reader(config, label=config.label, family=family.NAME))
+
+
+def _single(spec: Single) -> SingleModel:
+    network = build(spec)
+    assert isinstance(network, SingleModel)
+    return network
+
+
+def _has(names: set[str], prefix: str) -> bool:
+    return any(name.startswith(prefix) for name in names)
+
+
+def _fit_head(
+    network: SingleModel, checkpoint: Checkpoint, rules: Rules, present: set[str], *, task: str, redraw: bool
+) -> tuple[Rules, tuple[str, ...]]:
+    """The rules to load by, and the parts that may be new: a pool or head that the checkpoint lacks altogether.
+
+    With `redraw`, a head of another size counts as lacking. Raises WeightsError for one otherwise, with the remedy.
+    """
+    if not TASKS[task].new_head:
+        return rules, ()
+    fresh = [part for part in ("pool.", "head.") if not _has(present, part)]
+    if "head." in fresh:
+        return rules, tuple(fresh)
+    shapes = {name: tuple(part.shape) for name, part in network.named_parameters() if name.startswith("head.")}
+    source = Translated(checkpoint, rules)
+    wrong = [
+        name for name, shape in shapes.items() if name in source.entries() and source.entries()[name].shape != shape
+    ]
+    if not wrong:
+        return rules, tuple(fresh)
+    stored = source.entries()[wrong[0]].shape
+    if not redraw:
+        raise WeightsError(
+            f"{checkpoint.label} holds a head for {stored[0]} labels, but the configuration asks for "
+            f"{shapes[wrong[0]][0]}. "
+            "Leave num_labels out to use that head, or pass ignore_mismatched_sizes=True to draw a new one."
+        )
+    heads = [rule for rule in rules.rules if any(template.text.startswith("head.") for template in rule.ours.templates)]
+    dropped = [
+        ignore(template.text, "a head of another size")
+        for rule in heads
+        for template in (*rule.theirs.templates, *rule.also)
+    ]
+    kept = [rule for rule in rules.rules if rule not in heads]
+    return Rules(*kept, *dropped, prefixes=rules.prefixes, old=rules.old), (*fresh, "head.")
+
+
+def _main_dtype(checkpoint: Checkpoint) -> torch.dtype | None:
+    """Where a file mixes floating types, the one that most numbers have:
+
+    a network computes in one. None where it does not.
+    """
+    sizes: Counter[torch.dtype] = Counter()
+    for entry in checkpoint.entries().values():
+        if entry.dtype.is_floating_point:
+            sizes[entry.dtype] += torch.Size(entry.shape).numel()
+    if len(sizes) < 2:
+        return None
+    chosen = sizes.most_common(1)[0][0]
+    logger("models").info("%s mixes %s; reading all as %s.", checkpoint.label, ", ".join(map(str, sizes)), chosen)
+    return chosen
+
+
+def _draw(network: SingleModel, config: Config, *, dtype: torch.dtype, device: torch.device) -> None:
+    """Allocate and initialise the modules that still are on "meta"."""
+    for module in network.modules():
+        own = [part for part in module._parameters.values() if part is not None]
+        if own and all(part.is_meta for part in own):
+            module.to_empty(device=device, recurse=False)
+            module.to(dtype)
+            initialise(module, std=float(config.initializer_range))
+
+
+def _generation_config(folder: Path | None, config: Config) -> GenerationConfig:
+    """The options beside the weights, else the special tokens of the configuration."""
+    if folder is not None and (folder / "generation_config.json").is_file():
+        return GenerationConfig.from_folder(folder)
+    return GenerationConfig.from_dict({key: config.get(key) for key in _SPECIAL_TOKENS})

@@ -1,0 +1,124 @@
+"""What a user passes to a model and what the network takes, complete: the translation, with every contradiction named.
+
+Shapes: B batch, T tokens, S tokens and those in the cache before them, D width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from plait.errors import OptionError
+from plait.nn.cache import Cache
+
+if TYPE_CHECKING:
+    from plait.models.model import PretrainedModel
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """The inputs of a forward, as given. `choices` is how many rows belong to one question."""
+
+    tokens: Tensor | None
+    embeddings: Tensor | None
+    mask: Tensor | None
+    segments: Tensor | None
+    positions: Tensor | None
+    choices: int = 1
+
+    def flat(self) -> Inputs:
+        """For questions with several choices: (B, choices, T, …) -> (B * choices, T, …), choice by choice."""
+        first = self.embeddings if self.tokens is None else self.tokens
+        if first is None or first.dim() != (4 if self.tokens is None else 3):
+            shape = None if first is None else tuple(first.shape)
+            raise OptionError(
+                f"A model of multiple choice takes input_ids of shape (B, choices, T), but was given {shape}."
+            )
+        parts = {name: getattr(self, name) for name in ("tokens", "embeddings", "mask", "segments", "positions")}
+        flat = {name: None if part is None else part.flatten(0, 1) for name, part in parts.items()}
+        return Inputs(**flat, choices=first.shape[1])
+
+    def translated(self, model: PretrainedModel, cache: Cache | None) -> dict[str, Any]:
+        """The arguments of `SingleModel.forward`, without cache and record."""
+        if (self.tokens is None) == (self.embeddings is None):
+            raise OptionError("Give exactly one of input_ids and inputs_embeds.")
+        tokens, embeddings = self.tokens, self.embeddings
+        if tokens is not None:
+            if tokens.dim() != 2:
+                raise OptionError(f"`input_ids` must have the shape (B, T), but has {tuple(tokens.shape)}.")
+            batch, count = tokens.shape
+        elif embeddings is not None:
+            width = model.network.spec.stack.width
+            if embeddings.dim() != 3 or embeddings.shape[2] != width:
+                raise OptionError(
+                    f"`inputs_embeds` must have the shape (B, T, {width}), but has {tuple(embeddings.shape)}."
+                )
+            batch, count = embeddings.shape[:2]
+            embeddings = embeddings.to(model.dtype)
+        start = cache.length if cache else 0
+        valid = _valid(self.mask, batch, count, start)
+        return {
+            "tokens": tokens,
+            "embeddings": embeddings,
+            "segments": self._segments(model),
+            "valid": valid,
+            "positions": self._positions(model, valid, cache, (batch, count)),
+        }
+
+    def _segments(self, model: PretrainedModel) -> Tensor | None:
+        if self.segments is None or model.network.spec.stack.frontend.segments is not None:
+            return self.segments
+        # Tokenizers return zeros for families without segments.
+        if bool(self.segments.any()):
+            raise OptionError(
+                "`token_type_ids` other than 0 were given, but this model has no segments. Leave them out."
+            )
+        return None
+
+    def _positions(
+        self, model: PretrainedModel, valid: Tensor | None, cache: Cache | None, shape: tuple[int, int]
+    ) -> Tensor | None:
+        if self.positions is None:
+            if cache is None or (cache.plain and valid is None):
+                return None
+            start, device = cache.length, model.device
+            return torch.arange(start, start + shape[1], device=device)[None]
+        positions = self.positions[None] if self.positions.dim() == 1 else self.positions
+        if positions.dim() != 2 or positions.shape[1] != shape[1] or positions.shape[0] not in (1, shape[0]):
+            raise OptionError(f"`position_ids` must have the shape {shape}, but has {tuple(positions.shape)}.")
+        if model.causal:
+            steps = positions[:, 1:] - positions[:, :-1]
+            if valid is not None:
+                steps = torch.where(valid[:, 1:] & valid[:, :-1], steps, 1)
+            if bool((steps <= 0).any()):
+                raise OptionError(
+                    "`position_ids` must increase along each row: what a token sees is decided by them, so a row that "
+                    "starts again would let one text see another. Give each text a row of its own."
+                )
+        return positions
+
+
+def _valid(mask: Tensor | None, batch: int, count: int, start: int) -> Tensor | None:
+    """Which of the new tokens are no padding, bool (B, T); None when all are."""
+    if mask is None:
+        return None
+    if mask.dim() != 2:
+        raise OptionError(
+            f"`attention_mask` must have the shape (B, T) with 0 at padding, but has {tuple(mask.shape)}. Masks of "
+            "queries by keys "
+            "are not taken: which token sees which is part of the network."
+        )
+    if mask.shape[0] != batch or mask.shape[1] not in (count, start + count):
+        cached = f" or, with the {start} tokens of the cache, {(batch, start + count)}" if start else ""
+        raise OptionError(
+            f"`attention_mask` must have the shape {(batch, count)}{cached}, but has {tuple(mask.shape)}."
+        )
+    mask = mask[:, -count:]
+    if mask.is_floating_point() and bool((mask < 0).any()):
+        raise OptionError("`attention_mask` holds negative numbers. It must be 1 at tokens and 0 at padding.")
+    valid = mask != 0
+    # One comparison here saves the network a mask in every layer.
+    return None if bool(valid.all()) else valid

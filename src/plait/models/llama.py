@@ -1,0 +1,173 @@
+"""Llama 2 and 3 (arXiv:2307.09288, arXiv:2407.21783): a decoder with rotary positions, shared key heads and a gated
+MLP.
+
+Configuration: https://huggingface.co/meta-llama/Llama-3.1-8B.
+"""
+
+from __future__ import annotations
+
+from plait.errors import ConfigError
+from plait.models.family import Head, pre_norm_layer
+from plait.models.positions import rope
+from plait.models.reader import Reader
+from plait.nn.spec import (
+    AttentionSpec,
+    ClassifierHeadSpec,
+    LanguageHeadSpec,
+    MaskSpec,
+    MLPSpec,
+    NormSpec,
+    PoolSpec,
+    ProjectionBias,
+    Single,
+    StackSpec,
+    TextFrontendSpec,
+)
+from plait.weights.rules import Rules, ignore, rename, tied
+
+NAME = "Llama"
+
+DEFAULTS = {
+    "attention_bias": False,
+    "attention_dropout": 0.0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "head_dim": None,
+    "hidden_act": "silu",
+    "hidden_size": 4096,
+    "initializer_range": 0.02,
+    "intermediate_size": 11008,
+    "max_position_embeddings": 2048,
+    "mlp_bias": False,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": None,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 10000.0,
+    "tie_word_embeddings": False,
+    "use_cache": True,
+    "vocab_size": 32000,
+}
+
+IGNORED = {
+    "max_position_embeddings": "rotary positions have no table, so the network has no limit; scalings that need the "
+    "length read it",
+    "original_max_position_embeddings": "the length before a scaling of the positions; without a scaling it means "
+    "nothing",
+    "rope_interleaved": "the order of dimensions in the original release; these checkpoints are in halves",
+}
+
+
+def head_dim(reader: Reader) -> int:
+    """Dimensions of a head: given, or the width shared among the heads."""
+    if (dim := reader.optional_integer("head_dim")) is not None:
+        return dim
+    width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
+    if width % heads:
+        raise ConfigError(
+            f"`hidden_size` must be a multiple of `num_attention_heads` ({heads}) where `head_dim` is absent, but is "
+            f"{width} ({reader.label})."
+        )
+    return width // heads
+
+
+def decoder(reader: Reader, *, attention_bias: ProjectionBias, mlp_bias: bool, windows: list[int | None]) -> Single:
+    """The stack that Llama and its relatives share; they differ by biases and windows."""
+    norm = NormSpec(kind="rms", eps=reader.number("rms_norm_eps"))
+    dim, heads, vocabulary = head_dim(reader), reader.integer("num_attention_heads"), reader.integer("vocab_size")
+    rotation, dropout = rope(reader, dim=dim), reader.probability("attention_dropout")
+    kv_heads = reader.optional_integer("num_key_value_heads") or heads
+    activation = reader.activation("hidden_act")
+    mlp = MLPSpec(width=reader.integer("intermediate_size"), activation=activation, gated=True, bias=mlp_bias)
+    layers = tuple(
+        pre_norm_layer(
+            norm,
+            AttentionSpec(
+                heads=heads,
+                kv_heads=kv_heads,
+                head_dim=dim,
+                scale=dim**-0.5,
+                mask=MaskSpec(causal=True, window=window),
+                bias=attention_bias,
+                rope=rotation,
+                dropout=dropout,
+            ),
+            mlp,
+        )
+        for window in windows
+    )
+    frontend = TextFrontendSpec(vocabulary=vocabulary, padding=reader.padding(vocabulary=vocabulary))
+    return Single(stack=StackSpec(width=reader.integer("hidden_size"), frontend=frontend, layers=layers, norm=norm))
+
+
+def spec(reader: Reader) -> Single:
+    """The decoder; see `Family.spec`."""
+    bias = reader.flag("attention_bias")
+    return decoder(
+        reader,
+        attention_bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
+        mlp_bias=reader.flag("mlp_bias"),
+        windows=[None] * reader.integer("num_hidden_layers"),
+    )
+
+
+def _language(reader: Reader) -> LanguageHeadSpec:
+    return LanguageHeadSpec(vocabulary=reader.integer("vocab_size"), tied=reader.flag("tie_word_embeddings"))
+
+
+def _classifier(reader: Reader) -> ClassifierHeadSpec:
+    return ClassifierHeadSpec(labels=reader.integer("num_labels"), bias=False)
+
+
+def _token_classifier(reader: Reader) -> ClassifierHeadSpec:
+    return ClassifierHeadSpec(
+        labels=reader.integer("num_labels"), dropout=reader.probability("classifier_dropout", default=0.1)
+    )
+
+
+def _names(prefix: str, other: str) -> Rules:
+    """The stack's weights, whose names begin with `prefix`, or `other` in files of other heads, or neither."""
+    table = {
+        "embed_tokens.weight": "stack.frontend.tokens.weight",
+        "layers.{i}.self_attn.q_proj.{wb}": "stack.layers.{i}.attention.query.{wb}",
+        "layers.{i}.self_attn.k_proj.{wb}": "stack.layers.{i}.attention.key.{wb}",
+        "layers.{i}.self_attn.v_proj.{wb}": "stack.layers.{i}.attention.value.{wb}",
+        "layers.{i}.self_attn.o_proj.{wb}": "stack.layers.{i}.attention.output.{wb}",
+        "layers.{i}.mlp.{p:gate|up|down}_proj.{wb}": "stack.layers.{i}.mlp.{p}.{wb}",
+        "layers.{i}.input_layernorm.weight": "stack.layers.{i}.around_attention.before.weight",
+        "layers.{i}.post_attention_layernorm.weight": "stack.layers.{i}.around_mlp.before.weight",
+        "norm.weight": "stack.norm.weight",
+    }
+    return Rules(
+        *(rename(prefix + theirs, ours, also=[other + theirs]) for theirs, ours in table.items()),
+        ignore(prefix + "layers.{i}.self_attn.rotary_emb.inv_freq", "computed from the configuration"),
+        prefixes=(prefix,),
+    )
+
+
+RULES = _names("model.", "transformer.")
+
+
+def heads(name: str) -> dict[str, Head]:
+    """The heads of a decoder family called `name`."""
+    score = (rename("score.{wb}", "head.projection.{wb}"),)
+    return {
+        "base": Head(architecture=f"{name}Model"),
+        "causal_lm": Head(
+            architecture=f"{name}ForCausalLM", spec=_language, rules=(tied("lm_head.weight", "head.projection.weight"),)
+        ),
+        "sequence_classification": Head(
+            architecture=f"{name}ForSequenceClassification", pool=PoolSpec(where="last"), spec=_classifier, rules=score
+        ),
+        "token_classification": Head(architecture=f"{name}ForTokenClassification", spec=_token_classifier, rules=score),
+        "question_answering": Head(
+            architecture=f"{name}ForQuestionAnswering",
+            spec=lambda reader: ClassifierHeadSpec(labels=2),
+            rules=(rename("qa_outputs.{wb}", "head.projection.{wb}"),),
+            # The one head whose published names begin otherwise.
+            stack=_names("transformer.", "model."),
+        ),
+    }
+
+
+HEADS = heads(NAME)

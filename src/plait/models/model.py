@@ -1,0 +1,360 @@
+"""A network under the names that users know, complete: arguments in, outputs out, and what one does with a model.
+
+`PretrainedModel` translates `input_ids`, `attention_mask` and the others to the network's own words, computes the loss
+of its task, and freezes, counts, saves and generates. What the network is, it does not know. Shapes: B batch, T tokens,
+D width.
+"""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from plait.errors import OptionError
+from plait.models import inputs
+from plait.models.config import Config
+from plait.models.outputs import Output
+from plait.models.registry import family_of
+from plait.models.tasks import TASKS
+from plait.nn.cache import Cache
+from plait.nn.record import Recorder
+from plait.nn.topology import SingleModel
+
+if TYPE_CHECKING:
+    from plait.generate import GenerationConfig
+
+
+class PretrainedModel(nn.Module):
+    """One task of one family. Made by `AutoModel….from_pretrained` or `from_config`."""
+
+    def __init__(self, config: Config, *, task: str, network: SingleModel) -> None:
+        super().__init__()
+        self.config = config
+        self.task = task
+        self.network = network
+        self.generation_config: GenerationConfig | None = None
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of the parameters."""
+        return next(self.parameters()).dtype
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers, first to last."""
+        return self.network.stack.layers
+
+    @property
+    def base_model(self) -> PretrainedModel:
+        """The network without the head of its task, sharing every parameter; the model itself when it has none."""
+        if self.task == "base":
+            return self
+        network = copy.copy(self.network)
+        network._modules = {**self.network._modules, "head": None}
+        if family_of(self.config.model_type, label=self.config.label).HEADS["base"].pool is None:
+            network._modules["pool"] = None
+        network.spec = replace(network.spec, head=None, pool=network.spec.pool if network._modules["pool"] else None)
+        base = PretrainedModel(self.config, task="base", network=network)
+        base.training = self.training
+        return base
+
+    @property
+    def causal(self) -> bool:
+        """Whether a token sees only those before it."""
+        return all(layer.attention.mask.causal for layer in self.network.spec.stack.layers)
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The embedding of the tokens."""
+        return self.network.stack.frontend.tokens
+
+    def num_parameters(self, *, only_trainable: bool = False) -> int:
+        """How many numbers the model holds; a shared weight counts once."""
+        return sum(part.numel() for part in self.parameters() if part.requires_grad or not only_trainable)
+
+    def get_memory_footprint(self) -> int:
+        """Bytes of all parameters and buffers; a shared weight counts once."""
+        return sum(part.nbytes for part in (*self.parameters(), *self.buffers()))
+
+    # -- what to train ------------------------------------------------------------------------------------------------
+
+    def freeze(self) -> PretrainedModel:
+        """Keep everything but the head as it is:
+
+        no gradient. A head that shares its weight with the embedding freezes as well.
+        """
+        self.base_model.requires_grad_(False)
+        return self
+
+    def unfreeze(self, *, last: int | None = None) -> PretrainedModel:
+        """Train everything again, or the `last` layers and what lies behind them (norm, pool and head)."""
+        if last is None:
+            self.requires_grad_(True)
+            return self
+        if not 0 <= last <= len(self.layers):
+            raise OptionError(
+                f"`last` must be between 0 and the {len(self.layers)} layers of the model, but is {last}."
+            )
+        shared = self.get_input_embeddings().weight
+        stays = shared.requires_grad
+        network = self.network
+        for part in (*self.layers[len(self.layers) - last :], network.stack.norm, network.pool, network.head):
+            if part is not None:
+                part.requires_grad_(True)
+        shared.requires_grad_(stays)
+        return self
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        next_sentence_label: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int = 0,
+    ) -> Any:
+        """An `Output`, or with `return_dict=False` a tuple of the values in it.
+
+        `input_ids` (B, T), or `inputs_embeds` (B, T, D) in their place, whose dtype the states then have.
+        `attention_mask` (B, T) is 0 at padding; with a cache it may cover the cached tokens too. `position_ids` (B or
+        1, T) count from 0 when None. `head_mask` (heads,) or (layers, heads) multiplies each head's contribution.
+        `past_key_values` is the cache of an earlier call, to which this one appends. `use_cache` returns the cache; by
+        default a language model does so outside training. `logits_to_keep` scores only that many last positions, 0
+        means all. Multiple choice has (B, choices, T). Raises OptionError for arguments that contradict each other or
+        the task.
+        """
+        task = TASKS[self.task]
+        answers = self._answers(
+            labels=labels,
+            start_positions=start_positions,
+            end_positions=end_positions,
+            next_sentence_label=next_sentence_label,
+        )
+        if answers and logits_to_keep:
+            raise OptionError("`logits_to_keep` leaves out scores that the loss needs: give either it or labels.")
+        given = inputs.Inputs(
+            tokens=input_ids,
+            embeddings=inputs_embeds,
+            mask=attention_mask,
+            segments=token_type_ids,
+            positions=position_ids,
+        )
+        if task.choices:
+            given = given.flat()
+        memory = past_key_values
+        keeps_cache = self._returns_cache(use_cache, past_key_values)
+        if memory is None and keeps_cache:
+            memory = Cache(len(self.layers))
+        arguments = given.translated(self, memory)
+        record = None
+        if self._asked(output_hidden_states, "output_hidden_states") or self._asked(
+            output_attentions, "output_attentions"
+        ):
+            record = Recorder(attentions=self._asked(output_attentions, "output_attentions"))
+        keep = logits_to_keep or None
+        with heads_multiplied(self.layers, head_mask):
+            hidden = self.network(**arguments, cache=memory, record=record, keep=keep)
+        values: dict[str, Any] = task.outputs(hidden, arguments["valid"])
+        if inputs_embeds is not None and "last_hidden_state" in values:
+            # Whoever brings embeddings of another dtype goes on in it: a float32 layer in front of a bfloat16 network
+            # and behind.
+            values = {name: None if value is None else value.to(inputs_embeds.dtype) for name, value in values.items()}
+        if task.choices:
+            # (B * choices, 1) -> (B, choices)
+            values["logits"] = values["logits"].view(-1, given.choices)
+        values["past_key_values"] = memory if keeps_cache else None
+        terms = task.loss(values, answers, self.config) if answers and task.loss else None
+        if terms is not None:
+            values["loss"] = terms.mean()
+        if record is not None:
+            values |= self._recorded(record, head_mask)
+            if not self._asked(output_hidden_states, "output_hidden_states"):
+                del values["hidden_states"]
+        recall = None
+        if record is None and past_key_values is None and not self.training:
+            recall = self._recall(arguments, head_mask)
+        output = Output(task.fields, values, loss_terms=terms, recall=recall)
+        wants_tuple = not (self.config.return_dict if return_dict is None else return_dict)
+        return output.to_tuple() if wants_tuple else output
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def _answers(self, **given: Tensor | None) -> dict[str, Tensor]:
+        answers = {name: value for name, value in given.items() if value is not None}
+        task = TASKS[self.task]
+        if unknown := [name for name in answers if name not in task.labels]:
+            takes = (
+                f"takes {' and '.join(task.labels)}"
+                if task.labels
+                else "has no loss; load the AutoModelFor… of your task"
+            )
+            raise OptionError(f"`{unknown[0]}` was given, but this model of {task.title} {takes}.")
+        if self.task == "question_answering" and len(answers) == 1:
+            raise OptionError(
+                f"`{next(iter(answers))}` was given alone: the answer needs start_positions and end_positions."
+            )
+        return answers
+
+    def _asked(self, argument: bool | None, key: str) -> bool:
+        return bool(self.config.get(key) if argument is None else argument)
+
+    def _returns_cache(self, use_cache: bool | None, given: Cache | None) -> bool:
+        if given is not None and not isinstance(given, Cache):
+            raise OptionError(
+                f"`past_key_values` must be the cache that an earlier call returned, but is a {type(given).__name__}."
+            )
+        if use_cache and not self.causal:
+            raise OptionError(
+                "`use_cache` needs a causal network: here every token sees those behind it, so nothing can be kept."
+            )
+        if use_cache is not None:
+            return use_cache
+        if given is not None:
+            return True
+        quiet = not self.training and not torch.is_grad_enabled()
+        return quiet and self.task == "causal_lm" and self.causal and bool(self.config.get("use_cache", True))
+
+    def _recorded(self, record: Recorder, head_mask: Tensor | None) -> dict[str, Any]:
+        values: dict[str, Any] = {"hidden_states": tuple(record.states)}
+        if record.attentions is not None:
+            factors = head_factors(head_mask, len(self.layers))
+            pairs = zip(record.attentions, factors, strict=True)
+            # (B, H, T, S) * (H, 1, 1)
+            values["attentions"] = tuple(
+                part if factor is None else part * factor[:, None, None] for part, factor in pairs
+            )
+        return values
+
+    def _recall(self, arguments: dict[str, Any], head_mask: Tensor | None) -> Any:
+        """What computes hidden states and attention weights later, for an output that did not keep them."""
+        grad = torch.is_grad_enabled()
+
+        @cache
+        def both() -> dict[str, Any]:
+            record = Recorder(attentions=True)
+            with torch.set_grad_enabled(grad), heads_multiplied(self.layers, head_mask):
+                self.network(**arguments, record=record, keep=1)
+            return self._recorded(record, head_mask)
+
+        return lambda name: both()[name]
+
+    # -- generation ---------------------------------------------------------------------------------------------------
+
+    def generate(self, inputs: Tensor | None = None, **options: Any) -> Any:
+        """Continue token ids (B, T); `options` are those of `plait.generate.generate`.
+
+        Raises OptionError for a model of another task.
+        """
+        from plait.generate import generate
+
+        if self.task != "causal_lm":
+            raise OptionError(
+                f"Only a language model generates; this one is for {TASKS[self.task].title}. Load AutoModelForCausalLM."
+            )
+        tokens = inputs if inputs is not None else options.pop("input_ids", None)
+        if not isinstance(tokens, Tensor):
+            raise OptionError(
+                f"`input_ids` must be a tensor (B, T), but is a {type(tokens).__name__}. Use return_tensors='pt'."
+            )
+        return generate(self, tokens, **options)
+
+    def new_cache(self, batch: int, *, capacity: int) -> Cache:
+        """A fresh cache with room for `capacity` tokens; the caller owns it."""
+        return Cache(len(self.layers), capacity=capacity)
+
+    def next_logits(
+        self, tokens: Tensor, *, cache: Cache | None, valid: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """float32 logits (B, V) of the token behind `tokens` (B, T); see `plait.generate.protocol`."""
+        scores = self.network(tokens, valid=valid, positions=positions, cache=cache, keep=1).scores
+        assert scores is not None
+        return scores[:, -1].float()
+
+    # -- files --------------------------------------------------------------------------------------------------------
+
+    def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: str | int = "5GB") -> None:
+        """Write config.json and model.safetensors, which other libraries read as well; larger models in several files.
+
+        Raises OptionError when the tensors are not there (a model on "meta").
+        """
+        from plait.models.files import save_model
+
+        save_model(self, Path(folder), max_shard_size=max_shard_size)
+
+    def load_weights(self, folder: str | os.PathLike[str]) -> None:
+        """Fill the parameters in place, in their own type and on their own device, with what `save_pretrained` wrote.
+
+        Raises WeightsError when the folder holds another model's.
+        """
+        from plait.models.files import reload_model
+
+        reload_model(self, Path(folder))
+
+
+def head_factors(head_mask: Tensor | None, layers: int) -> list[Tensor | None]:
+    """The factors (heads,) of each layer's heads, None for a layer where nothing changes."""
+    if head_mask is None:
+        return [None] * layers
+    if head_mask.dim() == 1:
+        return [head_mask] * layers
+    if head_mask.dim() == 2 and head_mask.shape[0] == layers:
+        return list(head_mask)
+    raise OptionError(
+        f"`head_mask` must have the shape (heads,) or ({layers}, heads), but has {tuple(head_mask.shape)}."
+    )
+
+
+@contextmanager
+def heads_multiplied(layers: nn.ModuleList, head_mask: Tensor | None) -> Iterator[None]:
+    """While the block runs, each head's output is multiplied by its factor.
+
+    That is the same as multiplying its attention weights.
+    """
+    handles = []
+    for layer, factor in zip(layers, head_factors(head_mask, len(layers)), strict=True):
+        if factor is None:
+            continue
+        attention = cast("Any", layer).attention
+        if factor.shape[0] != attention.spec.heads:
+            raise OptionError(f"`head_mask` names {factor.shape[0]} heads, but the layers have {attention.spec.heads}.")
+        # (heads,) -> (heads * head_dim,)
+        columns = factor.repeat_interleave(attention.spec.head_dim)
+
+        def multiply(module: nn.Module, arguments: tuple[Tensor], columns: Tensor = columns) -> tuple[Tensor]:
+            return (arguments[0] * columns.to(arguments[0].dtype),)
+
+        handles.append(attention.output.register_forward_pre_hook(multiply))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()

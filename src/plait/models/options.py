@@ -1,0 +1,166 @@
+"""The arguments of `from_pretrained`, complete: what each means here, and what becomes of those that mean nothing or
+too much.
+
+No torch at import.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from plait.console import logger
+from plait.errors import OptionError, nearest
+
+if TYPE_CHECKING:
+    import torch
+
+    from plait.hub import Snapshot
+
+# Known elsewhere, and refused here with the reason.
+_REFUSED = {
+    "quantization_config": "weights are read in the dtypes of the file or of `dtype`",
+    "load_in_8bit": "weights are read in the dtypes of the file or of `dtype`",
+    "load_in_4bit": "weights are read in the dtypes of the file or of `dtype`",
+    "variant": "name the file itself in the reference instead, such as org/name/model.fp16.safetensors",
+    "state_dict": "build with from_config and load_state_dict instead",
+    "adapter_kwargs": "adapters are loaded by themselves",
+    "tp_plan": "a model is placed on one device",
+    "max_memory": "a model is placed on one device",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadOptions:
+    """Every argument that is not a key of the configuration."""
+
+    config: Any = None  # a Config or a dictionary in place of config.json
+    # where files come from: see plait.hub.resolve
+    cache_dir: str | os.PathLike[str] | None = None
+    force_download: bool = False
+    resume_download: bool | None = None  # a download always resumes
+    local_files_only: bool = False
+    proxies: Mapping[str, str] | None = None
+    revision: str | None = None
+    subfolder: str | None = None
+    token: str | bool | None = None
+    use_auth_token: str | bool | None = None  # the old name of token
+    gguf_file: str | None = None  # the same as naming the file in the reference
+    trust_remote_code: bool = False  # True is refused
+    # what becomes of the weights
+    dtype: Any = None  # a torch.dtype or its name; None and "auto" keep the file's
+    torch_dtype: Any = None  # the old name of dtype
+    device_map: Any = None  # a device, "auto" for the best one, or {"": device}; None is the CPU
+    ignore_mismatched_sizes: bool = False  # a head of another size than the file's is drawn anew
+    low_cpu_mem_usage: bool | None = None  # always so
+    offload_folder: str | os.PathLike[str] | None = None  # weights are mapped from the file, never copied beside it
+    offload_state_dict: bool | None = None  # the same
+    use_safetensors: bool | None = None  # True: nothing else is opened
+    attn_implementation: str | None = None  # torch's attention chooses its kernel
+
+    def __post_init__(self) -> None:
+        if self.trust_remote_code:
+            raise OptionError(
+                "trust_remote_code=True is refused: plait never runs code that comes with a checkpoint. Families that "
+                "plait "
+                "knows need no such code: leave the argument out."
+            )
+        for new, old in (("dtype", "torch_dtype"), ("token", "use_auth_token")):
+            if getattr(self, new) is not None and getattr(self, old) not in (None, getattr(self, new)):
+                raise OptionError(
+                    f"`{new}` and `{old}` are two names of one argument, and say different things. Give one."
+                )
+        for name in ("offload_folder", "offload_state_dict"):
+            if getattr(self, name):
+                logger("models").info(
+                    "%s has no effect: weights are mapped from the checkpoint, so nothing is copied aside.", name
+                )
+
+    @classmethod
+    def split(cls, options: Mapping[str, Any]) -> tuple[LoadOptions, dict[str, Any]]:
+        """The arguments among `options`, and the rest, which must be keys of the configuration."""
+        for name, reason in _REFUSED.items():
+            if options.get(name) not in (None, False):
+                raise OptionError(f"`{name}` is not supported: {reason}.")
+        names = {field.name for field in fields(cls)}
+        own = {name: value for name, value in options.items() if name in names}
+        rest = {name: value for name, value in options.items() if name not in names and name not in _REFUSED}
+        return cls(**own), rest
+
+    @staticmethod
+    def check_rest(rest: Mapping[str, Any], known: set[str]) -> None:
+        """Raise OptionError for a name that is neither an argument nor, as `known`, a key of the configuration."""
+        for name in rest:
+            if name not in known:
+                choices = {*known, *(field.name for field in fields(LoadOptions))}
+                raise OptionError(f"There is no argument or configuration key {name!r}.{nearest(name, choices)}")
+
+    def resolve(self, reference: str | os.PathLike[str]) -> Snapshot:
+        """The local folder of `reference`; see `plait.hub.resolve` for the errors."""
+        from plait.hub import resolve
+
+        if self.gguf_file is not None:
+            folder = Path(reference)
+            reference = folder / self.gguf_file if folder.is_dir() else f"{reference}/{self.gguf_file}"
+        token = self.token if self.token is not None else self.use_auth_token
+        return resolve(
+            reference,
+            revision=self.revision,
+            subfolder=self.subfolder,
+            cache_dir=self.cache_dir,
+            force_download=self.force_download,
+            local_files_only=self.local_files_only,
+            proxies=self.proxies,
+            token=None if token is True else token,  # True: the one of the environment, which is the default
+        )
+
+    def wanted_dtype(self) -> torch.dtype | None:
+        """The dtype to convert weights to, or None to keep the file's."""
+        return parse_dtype(self.dtype if self.dtype is not None else self.torch_dtype)
+
+    def device(self) -> torch.device:
+        """The one device for the whole model. Raises OptionError for a map that asks for several."""
+        import torch
+
+        place = self.device_map
+        if isinstance(place, Mapping):
+            if len(set(place.values())) != 1:
+                raise OptionError(
+                    f"device_map={dict(place)!r} asks for several devices, but a model is placed on one: "
+                    "give device_map='auto', a device, or {'': device}."
+                )
+            place = next(iter(place.values()))
+        if place is None:
+            return torch.device("cpu")
+        if place in ("balanced", "balanced_low_0", "sequential") and torch.accelerator.device_count() > 1:
+            raise OptionError(
+                f"device_map={place!r} spreads a model over devices, but a model is placed on one: give "
+                "device_map='auto'."
+            )
+        if place in ("auto", "balanced", "balanced_low_0", "sequential"):
+            return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        try:
+            return torch.device(place)
+        except (RuntimeError, TypeError) as error:
+            raise OptionError(
+                f"device_map={place!r} is not a device that torch knows. Give 'auto', 'cpu' or 'cuda:0', say."
+            ) from error
+
+
+def parse_dtype(dtype: Any) -> torch.dtype | None:
+    """A floating torch.dtype from itself or its name, None for None and "auto".
+
+    Raises OptionError for anything else.
+    """
+    import torch
+
+    if dtype is None or dtype == "auto":
+        return None
+    named = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
+    if not isinstance(named, torch.dtype) or not named.is_floating_point:
+        choices = ("auto", "float32", "float16", "bfloat16", "float64")
+        raise OptionError(f"dtype must be one of {', '.join(choices)}, but is {dtype!r}.{nearest(str(dtype), choices)}")
+    return named

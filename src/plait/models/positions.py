@@ -1,0 +1,126 @@
+"""Rotary positions and attention windows as configurations write them: the one place that understands all spellings.
+
+Rotation: `rope_theta` with `rope_scaling` (transformers 4) or `rope_parameters` (transformers 5), of the types default,
+linear, llama3 and yarn. Windows: `use_sliding_window`, `sliding_window`, `max_window_layers` and `layer_types`. No
+torch here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from plait.errors import ConfigError, nearest
+from plait.models.reader import Reader, as_strings
+from plait.nn.spec import LinearScaling, Llama3Scaling, RopeScaling, RopeSpec, YarnScaling
+
+ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+def rope(reader: Reader, *, dim: int) -> RopeSpec:
+    """The rotation of `dim` dimensions.
+
+    Raises `ConfigError` for an unknown type, and for keys that its type does not know.
+    """
+    if dim % 2:
+        raise ConfigError(
+            f"The head dimension must be even for rotary positions, which turn pairs, but is {dim} ({reader.label}). "
+            "Set `head_dim`, or a `hidden_size` that is an even multiple of `num_attention_heads`."
+        )
+    theta = reader.number("rope_theta", least=1.0)
+    reader.value("rope_scaling")
+    reader.only("partial_rotary_factor", 1.0, reason="its heads are turned as a whole")
+    if not isinstance(reader.value("rope_parameters"), Mapping):
+        return RopeSpec(theta=theta, dim=dim)
+    with reader.nested("rope_parameters") as inner:
+        inner.value("rope_theta")
+        inner.only("partial_rotary_factor", 1.0, reason="its heads are turned as a whole")
+        # Both spellings of the type occur, sometimes side by side.
+        kind = inner.value("type")
+        kind = inner.value("rope_type") or kind or "default"
+        return RopeSpec(theta=theta, dim=dim, scaling=_scaling(kind, inner, reader))
+
+
+def _scaling(kind: str, inner: Reader, outer: Reader) -> RopeScaling | None:
+    match kind:
+        case "default":
+            return None
+        case "linear":
+            return LinearScaling(factor=inner.number("factor", least=1e-6))
+        case "llama3":
+            return Llama3Scaling(
+                factor=inner.number("factor", least=1e-6),
+                low_frequency_factor=inner.number("low_freq_factor", least=1e-6),
+                high_frequency_factor=inner.number("high_freq_factor", least=1e-6),
+                original_positions=_original(inner, outer),
+            )
+        case "yarn":
+            return _yarn(inner, outer)
+        case _:
+            raise ConfigError(
+                f"`rope_type` must be one of {', '.join(ROPE_TYPES)}, but is {kind!r} "
+                f"({inner.label}).{nearest(str(kind), ROPE_TYPES)}"
+            )
+
+
+def _original(inner: Reader, outer: Reader) -> int:
+    """The length before scaling: beside the other keys of the scaling, or at the top, or the length of the model."""
+    # The top level wins where both are there (Phi-3 configurations), as in transformers 5.
+    if (top := outer.optional_integer("original_max_position_embeddings")) is not None:
+        inner.value("original_max_position_embeddings")
+        return top
+    return inner.optional_integer("original_max_position_embeddings") or outer.integer("max_position_embeddings")
+
+
+def _yarn(inner: Reader, outer: Reader) -> YarnScaling:
+    """The scaling of arXiv:2309.00071, whose §3.4 gives the attention factor 0.1 ln(factor) + 1.
+
+    `mscale` and `mscale_all_dim` are DeepSeek's variation.
+    """
+    original = _original(inner, outer)
+    if inner.value("factor") is None:
+        factor = outer.integer("max_position_embeddings") / original
+    else:
+        factor = inner.number("factor", least=1e-6)
+    mscale, mscale_all = inner.number("mscale", default=0.0), inner.number("mscale_all_dim", default=0.0)
+    if inner.value("attention_factor") is not None:
+        attention = inner.number("attention_factor")
+    elif mscale and mscale_all:
+        attention = _temperature(factor, mscale) / _temperature(factor, mscale_all)
+    else:
+        attention = _temperature(factor, 1.0)
+    return YarnScaling(
+        factor=factor,
+        original_positions=original,
+        attention_factor=attention,
+        beta_fast=inner.number("beta_fast", default=32.0),
+        beta_slow=inner.number("beta_slow", default=1.0),
+        truncate=inner.flag("truncate", default=True),
+    )
+
+
+def _temperature(factor: float, mscale: float) -> float:
+    return 1.0 if factor <= 1 else 0.1 * mscale * math.log(factor) + 1.0
+
+
+def windows(reader: Reader, *, layers: int) -> list[int | None]:
+    """The attention window of each layer, None for full attention."""
+    size = reader.optional_integer("sliding_window")
+    first = reader.optional_integer("max_window_layers", least=0)
+    window = size if reader.flag("use_sliding_window") else None
+    kinds = reader.value("layer_types")
+    if kinds is None:
+        return [window if first is not None and index >= first else None for index in range(layers)]
+    kinds = as_strings(kinds)
+    if kinds is None or len(kinds) != layers or not set(kinds) <= set(LAYER_TYPES):
+        raise ConfigError(
+            f"`layer_types` must name {' or '.join(LAYER_TYPES)} for each of the {layers} layers, "
+            f"but is {reader.value('layer_types')!r} ({reader.label})."
+        )
+    if window is None and "sliding_attention" in kinds:
+        raise ConfigError(
+            f"`layer_types` asks for sliding_attention, but no window is set ({reader.label}). "
+            "Set use_sliding_window=True and sliding_window to a number of tokens."
+        )
+    return [window if kind == "sliding_attention" else None for kind in kinds]

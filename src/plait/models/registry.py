@@ -1,0 +1,36 @@
+"""Which families there are, complete:
+
+`model_type` to its module, by name and a small table of aliases. No torch here.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, cast
+
+from plait.errors import ConfigError, nearest
+
+if TYPE_CHECKING:
+    from plait.models.family import Family
+
+FAMILIES = ("bert", "llama", "qwen2")
+
+# Other model types whose configuration, weights and network are those of a family here.
+ALIASES: dict[str, str] = {}
+
+
+def family_of(model_type: object, *, label: str) -> Family:
+    """The module of the family.
+
+    Raises `ConfigError` with the nearest name and the list; `label` says where the type came from.
+    """
+    name = ALIASES.get(str(model_type), model_type)
+    if name in FAMILIES:
+        return cast("Family", importlib.import_module(f"plait.models.{name}"))
+    known = sorted([*FAMILIES, *ALIASES])
+    listed = f"The families are: {', '.join(known)}."
+    if model_type is None:
+        raise ConfigError(f"`model_type` is missing from {label}. {listed}")
+    raise ConfigError(
+        f"`model_type` {model_type!r} is not a family of plait ({label}).{nearest(str(model_type), known)} {listed}"
+    )
