@@ -36,3 +36,22 @@ def their_chat(smollm2: Path) -> Any:
     from transformers import AutoTokenizer
 
     return AutoTokenizer.from_pretrained(str(smollm2.parent), gguf_file=smollm2.name)
+
+
+@pytest.fixture(scope="session")
+def digits(smollm2: Path) -> Any:
+    """transformers over SmolLM2's own pipeline, as its tokenizer.json publishes it.
+
+    transformers' GGUF conversion leaves the splitting of digits out, so it is put back here.
+    """
+    from tokenizers import pre_tokenizers
+    from transformers import AutoTokenizer
+
+    theirs = AutoTokenizer.from_pretrained(str(smollm2.parent), gguf_file=smollm2.name)
+    theirs.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Digits(individual_digits=True),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True),
+        ]
+    )
+    return theirs

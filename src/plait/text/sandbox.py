@@ -3,7 +3,7 @@
 Templates come with checkpoints, so they are programs of strangers. They run in jinja2's immutable sandbox, which keeps
 them from Python; what the sandbox does not bound is bounded here:
 
-* every turn of a loop and every call of a function, filter or test is a step; `STEPS` of them, and `SECONDS`, are all;
+* every turn of a loop is a step, every call of a function, filter or test is two; `STEPS` and `SECONDS` are all;
 * every character or item that a step reads or makes is work, `WORK` of it is all;
 * what can make a large value in one step (`*`, `**`, `+`, `~`, `%`, formats, fills, replacing) is measured beforehand;
 * the text is counted while it is written;
@@ -28,7 +28,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from plait.errors import TemplateError
 
-STEPS = 500_000  # a conversation of a thousand messages takes some ten thousand
+STEPS = 400_000  # a conversation of a thousand messages takes some ten thousand
 WORK = 50_000_000  # characters, an item of a list counting as sixteen
 SECONDS = 20.0  # for a slow machine; the other bounds come first
 CHARACTERS = 10_000_000  # of the text written, and of any one string on the way
@@ -58,8 +58,8 @@ class Meter:
         self._end = time.monotonic() + SECONDS
 
     def step(self, *values: Any) -> None:
-        """One step that reads or makes `values`."""
-        self._steps += 1
+        """A turn of a loop, or a call that reads and makes `values`."""
+        self._steps += 2 if values else 1
         self._work += sum(map(_work, values))
         if self._steps > STEPS or self._work > WORK:
             raise _Bound("does not end in good time: too many steps")
@@ -166,7 +166,8 @@ class Sandbox(ImmutableSandboxedEnvironment):
 
     def call(self, context: Any, function: Any, /, *arguments: Any, **named: Any) -> Any:
         """Call a function or method from a template."""
-        subject = getattr(function, "__self__", None)
+        # The sandbox hands out str.format wrapped, and the text it belongs to with it.
+        subject = getattr(getattr(function, "__wrapped__", function), "__self__", None)
         _check(getattr(function, "__name__", ""), subject, (*arguments, *named.values()))
         result = super().call(context, function, *arguments, **named)
         Meter.of(context).step(subject, result)
