@@ -162,10 +162,10 @@ class Rules:
             exported |= {
                 self._written(name, prefixed): tensor for name, tensor in zip(step.theirs, tensors, strict=True)
             }
-            if step.rule.copies and (match := step.rule.theirs.match(step.theirs[0])):
+            if step.rule.copies and (found := step.rule.theirs.match(step.theirs[0])):
                 # Memory of their own, or a writer would take them for one tensor.
                 exported |= {
-                    self._written(copy.fill(match[0]), prefixed): tensors[0].clone() for copy in step.rule.copies
+                    self._written(copy.fill(found[0]), prefixed): tensors[0].clone() for copy in step.rule.copies
                 }
         return exported
 
