@@ -1,0 +1,105 @@
+"""Regression through a frozen pretrained Transformer, complete: features → adapter → Transformer → head → numbers.
+
+The features of a row become one vector of the Transformer's width, which it reads as the embedding of a single token;
+a linear head reads the number from its last hidden state. Only the adapter and the head are trained.
+Shapes: B rows, F features, D width of the backbone, K targets.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from plait.errors import ConfigError, DataError
+from plait.nn.loss import LossTerms, mean_squared_error
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Predictions `logits`, float32, (B,) for one target, (B, K) for several; `loss_terms` when there are labels."""
+
+    logits: Tensor
+    loss_terms: LossTerms | None = None
+
+    @property
+    def loss(self) -> Tensor | None:
+        """The mean squared error."""
+        return self.loss_terms.mean() if self.loss_terms is not None else None
+
+
+class FrozenRegressor(nn.Module):
+    """`adapter` (F → D), a frozen `backbone`, `head` (D → K).
+
+    `backbone` is any module that takes `inputs_embeds` (B, 1, D) and returns an output with `last_hidden_state`
+    (B, 1, D), such as `AutoModel.from_pretrained(…)`. Its width is read from `backbone.config.hidden_size` unless
+    `width` says it. The adapter, the head and the loss are float32 whatever the dtype of the backbone: bfloat16 cannot
+    tell 1237.5 from 1240.
+    """
+
+    def __init__(self, backbone: nn.Module, features: int, *, targets: int = 1, width: int | None = None) -> None:
+        super().__init__()
+        if width is None:
+            width = getattr(getattr(backbone, "config", None), "hidden_size", None)
+        if width is None:
+            raise ConfigError(
+                f"the width of {type(backbone).__name__} is unknown: it has no config.hidden_size; pass width="
+            )
+        self.adapter = nn.Linear(features, width)
+        self.backbone = backbone.requires_grad_(False).eval()
+        self.head = nn.Linear(width, targets)
+
+    def train(self, mode: bool = True) -> FrozenRegressor:
+        """Switch to training; the backbone is frozen, dropout included, and stays as it is."""
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def forward(self, input_features: Tensor, labels: Tensor | None = None) -> Regression:
+        """Predict from `input_features` (B, F); `labels` are (B,), or (B, K) for several targets."""
+        if input_features.ndim != 2 or input_features.shape[1] != self.adapter.in_features:
+            raise DataError(
+                f"input_features must be (rows, {self.adapter.in_features}), not {tuple(input_features.shape)}"
+            )
+        dtype = next(self.backbone.parameters()).dtype
+        # (B, F) -> (B, D) -> (B, 1, D): one token per row
+        token = self.adapter(input_features.float()).to(dtype).unsqueeze(1)
+        states = self.backbone(inputs_embeds=token).last_hidden_state
+        # (B, 1, D) -> (B, D) -> (B, K) -> (B,) when K is 1
+        predictions = self.head(states[:, 0].float())
+        if self.head.out_features == 1:
+            predictions = predictions.squeeze(-1)
+        if labels is None:
+            return Regression(predictions)
+        # A (B, 1) against a (B,) would broadcast to (B, B), and the loss would be wrong without a sound.
+        if labels.shape != predictions.shape:
+            raise DataError(f"labels have the shape {tuple(labels.shape)}, predictions {tuple(predictions.shape)}")
+        return Regression(predictions, mean_squared_error(predictions, labels))
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """What training changes: the parameters of the adapter and the head, by name."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("backbone.")}
+
+    def load_trained_state(self, state: dict[str, Tensor]) -> None:
+        """The inverse of `trained_state`; every name and shape must fit."""
+        self.adapter.load_state_dict(_below("adapter.", state))
+        self.head.load_state_dict(_below("head.", state))
+
+
+def _below(prefix: str, state: dict[str, Tensor]) -> dict[str, Any]:
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+
+
+def fingerprint(module: nn.Module) -> str:
+    """SHA-256 over a module's parameters and buffers: names, dtypes, shapes and bytes."""
+    import hashlib
+
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)};".encode())
+        # NumPy has no bfloat16: the bytes are taken as they lie.
+        flat = value.detach().cpu().contiguous().reshape(-1).view(torch.uint8)
+        digest.update(memoryview(flat.numpy()))
+    return digest.hexdigest()
