@@ -192,7 +192,7 @@ def test_training_a_new_vocabulary(bert: Tokenizer, chat: Tokenizer, their_bert:
         expected = theirs.train_new_from_iterator(iter(texts), 400)
         # The crate numbers WordPiece tokens in the order of a hash table, so their ids differ from run to run.
         assert ours.get_vocab().keys() == expected.get_vocab().keys()
-        text = "the quick 你好"
+        text = "the quick end"
         assert ours.tokenize(text) == expected.tokenize(text)
         assert ours.decode(ours.encode(text), skip_special_tokens=True) == text
         assert ours.special_tokens_map == own.special_tokens_map
