@@ -32,11 +32,11 @@ def to_tensor(values: Sequence[Any], column: str) -> Tensor:
         stacked = torch.stack(rows)
     except (TypeError, ValueError, RuntimeError) as error:
         shapes = sorted({str(np.shape(value)) for value in values if not isinstance(value, str | None)})
-        unequal = f" Its rows have shapes {', '.join(shapes)}:" if len(shapes) > 1 else ""
-        raise DataError(
-            f"column {column!r} cannot become a tensor: {error}.{unequal or ' '}"
-            + ("pad them with DataCollatorWithPadding(tokenizer)." if unequal else f"First value: {values[0]!r:.80}.")
-        ) from error
+        if len(shapes) > 1:
+            hint = f"Its rows have shapes {', '.join(shapes)}: pad them with DataCollatorWithPadding(tokenizer)."
+        else:
+            hint = f"First value: {values[0]!r:.80}."
+        raise DataError(f"column {column!r} cannot become a tensor: {error}. {hint}") from error
     return stacked.float() if stacked.dtype is torch.float64 else stacked
 
 

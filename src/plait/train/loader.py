@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from plait.console import logger
 from plait.errors import DataError, TrainingError
@@ -21,24 +21,64 @@ from plait.train.sampler import BatchPlan
 
 log = logger("train")
 
-Row = Mapping[str, Any]
 Batch = dict[str, Any]
 Collator = Callable[[list[Any]], Mapping[str, Any]]
 
 _LABELS = ("label", "label_ids")  # columns that the collators rename to "labels"
 
 
+class UsedColumns:
+    """Keeps of each row what `model` or its loss can take; says once which columns are left out.
+
+    Columns are learned from a data set's `column_names`, or from the first row that is read anyway. `said` holds the
+    names that have been spoken of. Raises `DataError` when no column is an argument of forward.
+    """
+
+    def __init__(self, model: nn.Module, labels: Collection[str], *, said: set[str], name: str) -> None:
+        arguments, anything = forward_names(model)
+        self.arguments = arguments
+        self.kept = None if anything and not arguments else {*arguments, *labels, *_LABELS}
+        self.title, self.name, self.said = type(model).__name__, name, said
+        self.checked = False
+
+    def check(self, columns: Collection[str]) -> None:
+        """Look at the names of the columns, once."""
+        self.checked = True
+        if self.kept is None:
+            return
+        if not {*columns} & {*self.arguments}:
+            raise DataError(
+                f"{self.name} has no column that {self.title}.forward takes: the columns are {', '.join(columns)}; "
+                f"forward takes {', '.join(self.arguments)}. Rename a column, or set remove_unused_columns=False and "
+                f"let the data_collator make the model's inputs."
+            )
+        unused = [column for column in columns if column not in self.kept and column not in self.said]
+        self.said.update(unused)
+        if unused and get_worker_info() is None:
+            log.info("columns that %s.forward does not take are left out: %s", self.title, ", ".join(unused))
+
+    def __call__(self, row: Any) -> Any:
+        """The row without the other columns; anything but a mapping as it is."""
+        if self.kept is None or not isinstance(row, Mapping):
+            return row
+        if not self.checked:
+            self.check([str(name) for name in row])
+        return {name: value for name, value in row.items() if name in self.kept}
+
+
 class Batches(Dataset[Batch | None]):
     """The batches of one epoch as a map-style data set; None where a process has no rows of a ragged batch.
 
-    `columns` are the ones kept of every row, None for all.
+    `keep` is applied to every row before `collate`.
     """
 
-    def __init__(self, rows: Any, *, plan: BatchPlan, collate: Collator, columns: Collection[str] | None = None):
+    def __init__(
+        self, rows: Any, *, plan: BatchPlan, collate: Collator, keep: Callable[[Any], Any] | None = None
+    ) -> None:
         self.rows = rows
         self.plan = plan
         self.collate = collate
-        self.columns = columns
+        self.keep = keep
         self.epoch = 0
 
     def __len__(self) -> int:
@@ -49,18 +89,14 @@ class Batches(Dataset[Batch | None]):
         if not indices:
             return None
         with forked(derive("batch", self.plan.seed, self.epoch, position, self.plan.rank)):
-            return dict(self.collate([self._kept(row) for row in self._fetch(indices)]))
+            rows = self._fetch(indices)
+            return dict(self.collate([*rows] if self.keep is None else [self.keep(row) for row in rows]))
 
     def _fetch(self, indices: list[int]) -> Sequence[Any]:
         if hasattr(self.rows, "__getitems__"):
             rows: Sequence[Any] = self.rows.__getitems__(indices)
             return rows
         return [self.rows[index] for index in indices]
-
-    def _kept(self, row: Any) -> Any:
-        if self.columns is None or not isinstance(row, Mapping):
-            return row
-        return {name: value for name, value in row.items() if name in self.columns}
 
 
 class _Positions:
@@ -134,15 +170,6 @@ def check_rows(rows: Any, name: str) -> int:
     return len(rows)
 
 
-def column_names(rows: Any) -> list[str]:
-    """The columns of a data set, from its `column_names` or else from its first row; [] when rows are no mappings."""
-    names = getattr(rows, "column_names", None)
-    if isinstance(names, Sequence):
-        return [str(name) for name in names]
-    first = rows[0]
-    return [str(name) for name in first] if isinstance(first, Mapping) else []
-
-
 def forward_names(model: nn.Module) -> tuple[list[str], bool]:
     """The named arguments of a model's forward, and whether it takes any other name too (`**kwargs`)."""
     parameters = inspect.signature(model.forward).parameters.values()
@@ -158,28 +185,9 @@ def find_label_names(model: nn.Module) -> list[str]:
     return names or ["labels"]
 
 
-def used_columns(rows: Any, model: nn.Module, labels: Collection[str], *, name: str) -> Collection[str] | None:
-    """The columns that the model or its loss can use, None for all; says once which ones are left out."""
-    arguments, anything = forward_names(model)
-    present = column_names(rows)
-    if not present or (anything and not arguments):
-        return None
-    kept = {*arguments, *labels, *_LABELS}
-    unused = [column for column in present if column not in kept]
-    if not set(present) & set(arguments):
-        raise DataError(
-            f"{name} has no column that {type(model).__name__}.forward takes: the columns are {', '.join(present)}; "
-            f"forward takes {', '.join(arguments)}. Rename a column, or set remove_unused_columns=False and let the "
-            f"data_collator make the model's inputs."
-        )
-    if unused:
-        log.info("%s: ignored columns that %s.forward does not take: %s", name, type(model).__name__, ", ".join(unused))
-    return kept
-
-
 def lengths_of(rows: Any, column: str = "length") -> list[int]:
     """The length of every row for "group_by_length": its `length` column, or else the length of its `input_ids`."""
-    names = column_names(rows)
+    names = getattr(rows, "column_names", None) or [*rows[0]]
     source = column if column in names else "input_ids"
     if source not in names:
         raise DataError(

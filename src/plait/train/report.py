@@ -3,7 +3,8 @@
     log.jsonl          one line per logged entry, written as it happens
     arguments.json     the training arguments        versions.json   of Python, plait and what computes
     curves.png         losses, metrics and the learning rate over the steps
-    predictions.png    regression: predicted against actual; classification: the confusion matrix
+    eval-predictions.png, test-predictions.png
+                       of numbers: predicted against actual; of labels: the confusion matrix
 
 Plots need matplotlib (extra `train`); without it the log says how to get it, and the rest is written all the same.
 """
@@ -205,16 +206,19 @@ class ReportCallback(TrainerCallback):
         if state.is_world_process_zero:
             self._draw(plot_curves, state.log_history, path=self.folder / "curves.png", title=args.run_name or "")
 
-    def predictions(self, predictions: Any, labels: Any, names: Mapping[int, str] | None) -> None:
-        """Draw what was predicted against what was right, when it is one number or one label per row."""
-        if not isinstance(predictions, np.ndarray) or not isinstance(labels, np.ndarray):
+    def predictions(self, predicted: Any, actual: Any, *, name: str, labels: Mapping[int, str] | None = None) -> None:
+        """Draw what was predicted against what was right as `name`-predictions.png.
+
+        Numbers (as many as there are right ones) or scores of labels (one dimension more); nothing for anything else.
+        """
+        if not isinstance(predicted, np.ndarray) or not isinstance(actual, np.ndarray):
             return
-        path = self.folder / "predictions.png"
-        if labels.dtype.kind in "iu" and predictions.ndim == labels.ndim + 1:
-            counted = labels != -100
-            self._draw(plot_confusion, predictions.argmax(-1)[counted], labels[counted], path=path, labels=names)
-        elif labels.dtype.kind == "f" and predictions.size == labels.size:
-            self._draw(plot_regression, predictions, labels, path=path)
+        path = self.folder / f"{name}-predictions.png"
+        if actual.dtype.kind in "iu" and predicted.ndim == actual.ndim + 1:
+            counted = actual != -100
+            self._draw(plot_confusion, predicted.argmax(-1)[counted], actual[counted], path=path, labels=labels)
+        elif actual.dtype.kind == "f" and predicted.size == actual.size:
+            self._draw(plot_regression, predicted, actual, path=path)
 
     def _draw(self, plot: Any, *data: Any, **options: Any) -> None:
         try:
