@@ -33,6 +33,7 @@ class FakeHub:
     | `redirect` | files are redirected to this address + path |
     | `listing` | changes the entries of every listing |
     | `ranges = False` | Range is ignored |
+    | `shift` | an answer to a Range begins this many bytes too early, as its Content-Range says |
     | `page` | listings come in pages of this many entries |
     """
 
@@ -48,6 +49,7 @@ class FakeHub:
         self.redirect: str | None = None
         self.listing: Any = None
         self.ranges = True
+        self.shift = 0
         self.lengthen = False
         self.page = 1000
         hub = self
@@ -177,7 +179,7 @@ class FakeHub:
         start, status = 0, 200
         asked = request.headers.get("Range", "")
         if asked and self.ranges:
-            start, status = int(asked.removeprefix("bytes=").partition("-")[0]), 206
+            start, status = int(asked.removeprefix("bytes=").partition("-")[0]) - self.shift, 206
             if start >= len(data):
                 return self.reply(request, 416, b"", {"Content-Range": f"bytes */{len(data)}"})
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"

@@ -49,6 +49,16 @@ def test_a_hub_without_ranges_starts_again(hub: FakeHub) -> None:
     assert resolve("org/bert").path("model.safetensors").read_bytes() == BIG
 
 
+def test_an_answer_that_begins_elsewhere_is_not_appended(hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+    hub.add("org/bert", FILES)
+    hub.shift = 10
+    hub.cuts["model.safetensors"] = [1_000_000]
+    with caplog.at_level(logging.WARNING, "plait.hub"):
+        assert resolve("org/bert").path("model.safetensors").read_bytes() == BIG
+    assert caplog.messages == [], "no digest had to fail for that"
+    assert gets(hub) == [None, "bytes=1000000-", None]
+
+
 def test_a_connection_that_always_breaks_gives_up(hub: FakeHub, cache: Path) -> None:
     hub.add("org/bert", FILES)
     hub.cuts["model.safetensors"] = [1_000_000] + [0] * 50

