@@ -73,7 +73,9 @@ def bar(description: str, *, total: float | None = None, unit: str = "") -> Iter
         [DownloadColumn(), TransferSpeedColumn()] if unit == "bytes" else [MofNCompleteColumn(), TextColumn(unit)]
     )
     columns += [TimeElapsedColumn(), TimeRemainingColumn(), TextColumn("{task.fields[note]}")]
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    with Progress(
+        *columns, console=Console(stderr=True, force_terminal=settings.progress()), transient=True
+    ) as progress:
         task = progress.add_task(description, total=total, note="")
 
         class _Drawn:
