@@ -84,7 +84,7 @@ def _tag(name: str) -> str:
     for prefix in ("eval", "test"):
         if name.startswith(f"{prefix}_"):
             return f"{prefix}/{name.removeprefix(f'{prefix}_')}"
-    return f"train/{name.removeprefix('train_')}"
+    return f"train/{name}"
 
 
 def trackers(args: TrainingArguments) -> list[TrainerCallback]:
