@@ -65,6 +65,7 @@ OFF: dict[str, tuple[Any, ...]] = {
 RESERVED = {
     *("conversation", "messages", "chat_template", "tools", "documents", "add_generation_prompt", "tokenize"),
     *("continue_final_message", "padding", "truncation", "max_length", "return_tensors", "return_dict"),
+    *("tokenizer_kwargs", "return_assistant_tokens_mask"),
 }
 WITHOUT_EFFECT = {"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"}
 ROLES = ("system", "developer", "user", "assistant")

@@ -1,0 +1,89 @@
+"""From raw input to answer in one call: `pipeline(task, model=…)`.
+
+base: what all tasks share · one file per task.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from plait.errors import OptionError, nearest
+
+if TYPE_CHECKING:
+    from plait.pipelines.base import Pipeline
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where a task's pipeline is, and which `AutoModel…` class loads its model."""
+
+    module: str
+    pipeline: str
+    model: str
+
+
+TASKS: dict[str, Task] = {
+    "text-generation": Task("text_generation", "TextGenerationPipeline", "AutoModelForCausalLM"),
+    "text-classification": Task(
+        "text_classification", "TextClassificationPipeline", "AutoModelForSequenceClassification"
+    ),
+    "zero-shot-classification": Task(
+        "zero_shot", "ZeroShotClassificationPipeline", "AutoModelForSequenceClassification"
+    ),
+    "token-classification": Task(
+        "token_classification", "TokenClassificationPipeline", "AutoModelForTokenClassification"
+    ),
+    "question-answering": Task("question_answering", "QuestionAnsweringPipeline", "AutoModelForQuestionAnswering"),
+    "fill-mask": Task("fill_mask", "FillMaskPipeline", "AutoModelForMaskedLM"),
+    "feature-extraction": Task("feature_extraction", "FeatureExtractionPipeline", "AutoModel"),
+}
+ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
+
+
+def task_of(name: str) -> Task:
+    """The row of a task or of its other name. Raises OptionError with the nearest name and the list."""
+    known = sorted([*TASKS, *ALIASES])
+    if (found := TASKS.get(ALIASES.get(name, name))) is None:
+        raise OptionError(f"There is no pipeline for {name!r}.{nearest(name, known)} There are: {', '.join(known)}.")
+    return found
+
+
+def pipeline(
+    task: str,
+    model: Any = None,
+    *,
+    tokenizer: Any = None,
+    device: Any = None,
+    revision: str | None = None,
+    dtype: Any = None,
+    model_kwargs: dict[str, Any] | None = None,
+    **options: Any,
+) -> Pipeline:
+    """The pipeline of `task`, ready to call with texts.
+
+    `model` is a reference or a loaded model; `tokenizer` likewise, by default the model's. `device`: "cpu", "cuda", or
+    the number of a GPU, -1 for none. `model_kwargs` go to `from_pretrained`; `options` become defaults of each call.
+    Raises OptionError for an unknown task or option, and when no model is named.
+    """
+    row = task_of(task)
+    if model is None:
+        raise OptionError(f"pipeline({task!r}) needs a model: model='org/name', a folder, or a loaded model.")
+    from plait.models import auto
+
+    loading = {"revision": revision} if revision is not None else {}
+    if isinstance(model, str) or hasattr(model, "__fspath__"):
+        reference = model
+        more = {"dtype": dtype} if dtype is not None else {}
+        model = getattr(auto, row.model).from_pretrained(reference, **loading, **more, **(model_kwargs or {}))
+        tokenizer = reference if tokenizer is None else tokenizer
+    elif loading or model_kwargs or dtype is not None:
+        raise OptionError("`revision`, `dtype` and `model_kwargs` load a model, but this one is loaded already.")
+    if tokenizer is None:
+        raise OptionError("A loaded model does not know its tokenizer: pass tokenizer=… as well.")
+    if isinstance(tokenizer, str) or hasattr(tokenizer, "__fspath__"):
+        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer, **loading)
+    made = getattr(importlib.import_module(f"plait.pipelines.{row.module}"), row.pipeline)
+    result: Pipeline = made(model, tokenizer, device=device, **options)
+    return result
