@@ -115,6 +115,16 @@ def test_logged_loss_is_that_of_all_labels_since_the_last_line(tmp_path: Path) -
     assert trainer.evaluate(tokens(29))["eval_loss"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_mode_of_a_model_is_given_back(tmp_path: Path) -> None:
+    model = Regressor().eval()
+    trainer = Trainer(model, arguments(tmp_path, max_steps=1), train_dataset=ROWS, eval_dataset=ROWS)
+    trainer.train()
+    assert not model.training
+    model.train()
+    trainer.evaluate()
+    assert model.training
+
+
 def test_runs_repeat_and_seeds_matter(tmp_path: Path) -> None:
     def run(**options: Any) -> list[float]:
         trainer = Trainer(Regressor(), arguments(tmp_path, logging_steps=1, **options), train_dataset=ROWS)

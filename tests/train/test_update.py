@@ -160,3 +160,54 @@ def test_events_around_the_step() -> None:
         "after with gradient, changed=True",
     ]
     assert model.layers[0].weight.grad is None
+
+
+# -- float16, whose gradients are scaled; slow on a CPU, but the same arithmetic ----------------------------------------
+
+
+def half(rows: slice = slice(None)) -> tuple[Net, Updater, Any]:
+    model, labels, loss = network("mse"), targets("mse"), named_loss("mse")
+    updater = Updater(model, torch.optim.SGD(model.parameters(), lr=0.1), None, device=CPU, dtype=torch.float16)
+    batch = {"x": INPUTS[rows], "y": labels[rows]}
+    return model, updater, lambda: updater.update([batch], lambda b: loss(model(b["x"]), b["y"]))
+
+
+def test_float16_steps_like_float32() -> None:
+    model, updater, step_once = half()
+    exact, _ = step("mse", [0, ROWS])
+    before = network("mse")
+    assert step_once().skipped is False
+    assert updater.scaler is not None
+    # 72 squares count: a gradient of sums is 2**6 times that of a mean, so the first scale is 2**16 / 2**6.
+    assert updater.scaler.get_scale() == 2.0**10
+    for start, a, b in zip(before.parameters(), model.parameters(), exact.parameters(), strict=True):
+        moved, expected = (start - a) / 0.1, start - b
+        # Products in float16 carry 11 bits; a few of them add up.
+        assert (moved - expected).abs().max() < 4e-3 * expected.abs().max()
+
+
+def test_an_overflow_skips_the_step_and_the_schedule() -> None:
+    model, updater, step_once = half()
+    updater.scheduler = torch.optim.lr_scheduler.LambdaLR(updater.optimizer, lambda step: 1 / (1 + step))
+    step_once()
+    assert updater.scaler is not None
+    updater.scaler.update(2.0**40)
+    before = copy.deepcopy(model)
+    update = step_once()
+    assert update.skipped
+    assert update.rate == pytest.approx(0.05)
+    assert_same(before, model, 0.0)
+    assert updater.scheduler.last_epoch == 1
+    assert updater.scaler.get_scale() == 2.0**39
+
+
+def test_the_scale_is_part_of_the_state() -> None:
+    _, updater, step_once = half()
+    step_once()
+    assert updater.scaler is not None
+    updater.scaler.update(2.0**7)
+    _, other, other_step = half()
+    other.load_state(updater.state())
+    assert other.scaler is not None
+    assert other.scaler.get_scale() == 2.0**7
+    other_step()

@@ -41,6 +41,11 @@ class UsedColumns:
         self.title, self.name, self.said = type(model).__name__, name, said
         self.checked = False
 
+    def expect(self, columns: Collection[str]) -> None:
+        """Look at the columns that a data set says it has; a transform may still make others of them."""
+        if {*columns} & {*self.arguments}:
+            self.check(columns)
+
     def check(self, columns: Collection[str]) -> None:
         """Look at the names of the columns, once."""
         self.checked = True
@@ -163,7 +168,7 @@ def check_rows(rows: Any, name: str) -> int:
     if not hasattr(rows, "__getitem__") or not hasattr(rows, "__len__"):
         raise TrainingError(
             f"{name} is a {type(rows).__name__}, which has no length or no [index]. Pass a plait or torch Dataset or a "
-            f"list of dicts; a stream can be turned into one with Dataset.from_generator."
+            f"list of dicts; the rows of a stream can be collected with list(stream)."
         )
     if not len(rows):
         raise TrainingError(f"{name} has no rows.")

@@ -51,7 +51,7 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
         {"params": [p for p in trainable.values() if decays(p)], "weight_decay": weight_decay},
         {"params": [p for p in trainable.values() if not decays(p)], "weight_decay": 0.0},
     ]
-    check_covered(model, groups)
+    assert not check_covered(model, groups)
     return [group for group in groups if group["params"]]
 
 

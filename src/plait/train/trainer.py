@@ -204,8 +204,7 @@ class Trainer:
         keep = None
         if args.remove_unused_columns:
             keep = UsedColumns(self.model, self.criterion.label_names, said=self._unused, name=name)
-            if hasattr(rows, "column_names"):
-                keep.check(rows.column_names)
+            keep.expect(getattr(rows, "column_names", ()))
         strategy = args.train_sampling_strategy if training else "sequential"
         plan = BatchPlan(
             rows=count,
@@ -299,11 +298,12 @@ class Trainer:
         randomness.set_seed(self.args.seed)
         if self.model_init is not None:
             self._place(self.model_init())
-        self.training = Training(self)
+        self.training, mode = Training(self), self.model.training
         try:
             return self.training.run(resume_from_checkpoint)
         finally:
             self.training = None
+            self.model.train(mode)  # a model that answered without dropout before does so after
 
     def save_model(self, output_dir: str | Path | None = None) -> None:
         """Write the model, its tokenizer and the arguments to `output_dir` (by default that of the arguments)."""
