@@ -88,7 +88,7 @@ def test_the_step_is_the_gradient_of_the_mean(name: str) -> None:
     for before, after in zip(start.parameters(), model.parameters(), strict=True):
         assert before.grad is not None
         assert (before - after - before.grad).abs().max() <= 1e-6
-    assert float(update.total / update.count) == pytest.approx(float(mean), rel=1e-6)
+    assert float(update.total / update.count) == pytest.approx(float(mean.detach()), rel=1e-6)
 
 
 def test_a_mean_of_means_would_fail_this() -> None:
@@ -162,7 +162,7 @@ def test_events_around_the_step() -> None:
     assert model.layers[0].weight.grad is None
 
 
-# -- float16, whose gradients are scaled; slow on a CPU, but the same arithmetic ----------------------------------------
+# -- float16, whose gradients are scaled; slow on a CPU, but the same arithmetic
 
 
 def half(rows: slice = slice(None)) -> tuple[Net, Updater, Any]:

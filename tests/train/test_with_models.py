@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import pytest
 import torch
 import transformers
 
-from plait.models.auto import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+from plait.models.auto import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 from plait.text import Tokenizer
 from plait.train import (
+    AdamW,
     DataCollatorForLanguageModeling,
     DataCollatorWithPadding,
     EvalPrediction,
@@ -104,6 +106,122 @@ def test_fine_tuning_as_the_article_does(tmp_path: Path, minilm: Path, tokenizer
     assert gap.abs().max() < 1e-4
     again = Tokenizer.from_folder(tmp_path / "final")
     assert again(GOOD[1]) == tokenizer(GOOD[1])
+
+
+def test_the_arguments_of_the_article(
+    tmp_path: Path, tokenizer: Tokenizer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole call, on a CPU, without the two trackers: it trains, and says what it does in their place."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    training_args = TrainingArguments(
+        output_dir="./results",
+        num_train_epochs=3,
+        per_device_train_batch_size=8,
+        per_device_eval_batch_size=8,
+        warmup_steps=500,
+        weight_decay=0.01,
+        logging_dir="./logs",
+        logging_steps=100,
+        evaluation_strategy="steps",
+        eval_steps=500,
+        save_strategy="steps",
+        save_steps=500,
+        save_total_limit=3,
+        load_best_model_at_end=True,
+        metric_for_best_model="eval_loss",
+        greater_is_better=False,
+        learning_rate=2e-5,
+        adam_beta1=0.9,
+        adam_beta2=0.999,
+        adam_epsilon=1e-8,
+        max_grad_norm=1.0,
+        gradient_accumulation_steps=2,
+        fp16=True,
+        fp16_opt_level="O1",
+        dataloader_drop_last=True,
+        dataloader_num_workers=4,
+        seed=42,
+        report_to=["tensorboard", "wandb"],
+    )
+    padded = [
+        {**row, **tokenizer(row["text"], truncation=True, padding="max_length", max_length=16)}
+        for row in rows(tokenizer)
+    ]
+    trainer = Trainer(
+        model=small_bert(num_labels=2),
+        args=training_args,
+        train_dataset=padded,
+        eval_dataset=padded,
+        tokenizer=tokenizer,
+        compute_metrics=["accuracy"],
+        data_collator=DataCollatorWithPadding(tokenizer=tokenizer),
+    )
+    assert trainer.train().global_step == 3  # 12 rows: one full batch per epoch
+    assert "fp16=True needs a CUDA device; on cpu float32 is used instead." in caplog.text
+    assert "report_to='wandb' is left out" in caplog.text
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["logs", "results"]
+    assert [path.name for path in (tmp_path / "results").iterdir()] == ["checkpoint-3"]
+    assert any(path.name.startswith("events.out.tfevents") for path in (tmp_path / "logs").iterdir())
+    assert trainer.state.best_model_checkpoint == "results/checkpoint-3"
+    assert trainer.evaluate()["eval_loss"] == trainer.state.best_metric
+    assert trainer.predict(padded).predictions.shape == (12, 2)
+
+
+class QwenRegression(torch.nn.Module):
+    """The article's regression: features → adapter → frozen Transformer → one number."""
+
+    def __init__(self, base_model: Any) -> None:
+        super().__init__()
+        self.base_model = base_model
+        self.feature_adapter = torch.nn.Linear(4, base_model.config.hidden_size)
+        self.regressor = torch.nn.Linear(base_model.config.hidden_size, 1)
+        for param in self.base_model.parameters():
+            param.requires_grad = False
+
+    def forward(self, input_features: torch.Tensor) -> torch.Tensor:
+        adapted = self.feature_adapter(input_features).unsqueeze(1)
+        last_hidden = self.base_model(inputs_embeds=adapted).last_hidden_state[:, 0, :]
+        return self.regressor(last_hidden).squeeze(-1)
+
+
+def test_the_regression_of_the_article(tmp_path: Path, minilm: Path) -> None:
+    torch.manual_seed(0)
+    features = torch.randn(200, 4)
+    power = features @ torch.tensor([2.0, -1.0, 0.5, 0.0])
+    data = [{"input_features": x, "labels": y} for x, y in zip(features, power, strict=True)]
+    model = QwenRegression(AutoModel.from_pretrained(str(minilm)))
+    frozen = [p.detach().clone() for p in model.base_model.parameters()]
+    optimizer = AdamW(
+        [{"params": model.feature_adapter.parameters()}, {"params": model.regressor.parameters()}], lr=5e-3
+    )
+    args = arguments(
+        tmp_path,
+        loss="mse",
+        num_train_epochs=15,
+        per_device_train_batch_size=32,
+        save_strategy="epoch",
+        save_total_limit=1,
+    )
+    trainer = Trainer(
+        model,
+        args,
+        train_dataset=data[:160],
+        eval_dataset=data[160:],
+        compute_metrics=["r2", "rmse"],
+        optimizers=(optimizer, None),
+    )
+    untrained = trainer.evaluate()["eval_r2"]
+    trainer.train()
+    result = trainer.evaluate()
+    assert result["eval_r2"] > 0.5 > untrained  # 75 steps of two small layers around a frozen network
+    for before, after in zip(frozen, model.base_model.parameters(), strict=True):
+        assert torch.equal(before, after)
+    again = Trainer(
+        QwenRegression(AutoModel.from_pretrained(str(minilm))), args, train_dataset=data[:160], eval_dataset=data[160:]
+    )
+    again.train(resume_from_checkpoint=True)
+    assert again.evaluate()["eval_loss"] == result["eval_loss"]
 
 
 @pytest.mark.parametrize("labels", [1, 2])

@@ -197,7 +197,9 @@ class DefaultFlowCallback(TrainerCallback):
         step, last = state.global_step, state.global_step >= state.max_steps
         control.should_log |= args.logging_first_step and step == 1
         control.should_log |= args.logging_strategy == "steps" and (step % state.logging_steps == 0 or last)
-        control.should_evaluate |= args.eval_strategy == "steps" and step % state.eval_steps == 0
+        # The last step is saved, so it may be the best: it is evaluated too, where the best is wanted.
+        due = step % state.eval_steps == 0 or (last and args.load_best_model_at_end)
+        control.should_evaluate |= args.eval_strategy == "steps" and due
         control.should_save |= args.save_strategy == "steps" and (step % state.save_steps == 0 or last)
         control.should_training_stop |= last
 
