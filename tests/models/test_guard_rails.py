@@ -1,0 +1,286 @@
+"""Guard rails against a jungle:
+
+every field of a spec matters, every table of names inverts, nothing is read by chance.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from plait.models.config import Config
+from plait.models.family import rules_for, topology
+from plait.models.files import new_model
+from plait.models.reader import Reader
+from plait.models.registry import FAMILIES, family_of
+from plait.nn import spec as specs
+from plait.nn.build import build
+from plait.nn.spec import LearnedPositions, LinearScaling, NormSpec, Single, SinusoidalPositions
+from plait.nn.topology import SingleModel
+from plait.weights.rules import Rules
+
+TINY = {
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 2,
+    "vocab_size": 29,
+    "initializer_range": 0.2,
+}
+_LLAMA = {"model_type": "llama", "rms_norm_eps": 1e-2, "rope_theta": 100.0, "num_key_value_heads": 2, "pad_token_id": 0}
+_SCALED = {"factor": 4.0, "original_max_position_embeddings": 16}
+CONFIGS: dict[str, dict[str, Any]] = {
+    "bert": {
+        "model_type": "bert",
+        "layer_norm_eps": 1e-2,
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "max_position_embeddings": 20,
+    },
+    "llama": {**_LLAMA},
+    "llama-linear": {**_LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 3.0}},
+    "llama-llama3": {
+        **_LLAMA,
+        "rope_scaling": {"rope_type": "llama3", **_SCALED, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
+    },
+    "llama-yarn": {
+        **_LLAMA,
+        "head_dim": 32,  # enough dimensions for the ends of the ramp to fall between
+        "rope_scaling": {"rope_type": "yarn", **_SCALED, "original_max_position_embeddings": 64, "beta_fast": 4.0},
+    },
+    "qwen2": {
+        **_LLAMA,
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": 5,
+        "max_window_layers": 1,
+    },
+}
+
+
+def spec_of(name: str, task: str) -> Single:
+    config = Config({**TINY, **CONFIGS[name]})
+    return topology(family_of(config.model_type, label="x"), task, Reader(config, label="x", family=name))
+
+
+# (class, field) -> another value of it. A field that is missing here fails the test: say how it can be told.
+NORM = NormSpec(kind="rms", eps=1e-2)
+CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
+    ("NormSpec", "kind"): lambda kind: "rms" if kind == "layer" else "layer",
+    ("NormSpec", "eps"): lambda eps: eps * 10,
+    ("NormSpec", "bias"): lambda bias: not bias,
+    ("NormSpec", "offset"): lambda offset: offset + 1,
+    ("LinearScaling", "factor"): lambda factor: factor * 2,
+    **{("Llama3Scaling", field.name): lambda v: v * 2 for field in dataclasses.fields(specs.Llama3Scaling)},
+    **{("YarnScaling", field.name): lambda v: v * 2 for field in dataclasses.fields(specs.YarnScaling)},
+    ("YarnScaling", "truncate"): lambda truncate: not truncate,
+    ("RopeSpec", "theta"): lambda theta: theta * 2,
+    ("RopeSpec", "dim"): lambda dim: dim // 2,
+    ("RopeSpec", "scaling"): lambda scaling: None if scaling else LinearScaling(factor=2.0),
+    ("MaskSpec", "causal"): lambda causal: not causal,
+    ("MaskSpec", "window"): lambda window: 3 if window is None else window - 1,
+    **{("ProjectionBias", part): lambda bias: not bias for part in ("query", "key", "value", "output")},
+    ("AttentionSpec", "heads"): lambda heads: heads * 2,
+    ("AttentionSpec", "kv_heads"): lambda heads: heads // 2,
+    ("AttentionSpec", "head_dim"): lambda dim: dim * 2,
+    ("AttentionSpec", "scale"): lambda scale: scale * 1.05,
+    ("AttentionSpec", "rope"): lambda rope: None if rope else specs.RopeSpec(theta=100.0, dim=8),
+    ("AttentionSpec", "qk_norm"): lambda norm: NORM,
+    ("AttentionSpec", "softcap"): lambda cap: 2.0,
+    ("AttentionSpec", "dropout"): lambda dropout: 0.5,
+    ("MLPSpec", "width"): lambda width: width + 1,
+    ("MLPSpec", "activation"): lambda name: "relu",
+    ("MLPSpec", "gated"): lambda gated: not gated,
+    ("MLPSpec", "bias"): lambda bias: not bias,
+    **{("SublayerSpec", slot): lambda norm: None if norm else NORM for slot in ("before", "branch", "after")},
+    ("SublayerSpec", "dropout"): lambda dropout: 0.5,
+    ("LearnedPositions", "count"): lambda count: count + 1,
+    ("TextFrontendSpec", "vocabulary"): lambda count: count + 1,
+    ("TextFrontendSpec", "positions"): lambda p: LearnedPositions(count=20) if p is None else SinusoidalPositions(),
+    ("TextFrontendSpec", "segments"): lambda count: 2 if count is None else None,
+    ("TextFrontendSpec", "scale"): lambda scale: scale * 2,
+    ("TextFrontendSpec", "norm"): lambda norm: None if norm else NORM,
+    ("TextFrontendSpec", "dropout"): lambda dropout: 0.5,
+    ("TextFrontendSpec", "padding"): lambda padding: None,
+    ("StackSpec", "width"): lambda width: width + 8,
+    ("StackSpec", "layers"): lambda layers: layers[:-1],
+    ("StackSpec", "norm"): lambda norm: None if norm else NORM,
+    ("PoolSpec", "where"): lambda where: "mean",
+    ("PoolSpec", "activation"): lambda name: "relu" if name else "tanh",
+    ("LanguageHeadSpec", "vocabulary"): lambda count: count + 1,
+    ("LanguageHeadSpec", "tied"): lambda tied: not tied,
+    ("LanguageHeadSpec", "bias"): lambda bias: not bias,
+    ("LanguageHeadSpec", "transform"): lambda name: "relu" if name else "tanh",
+    ("LanguageHeadSpec", "transform_norm"): lambda norm: None if norm else NORM,
+    ("LanguageHeadSpec", "softcap"): lambda cap: 2.0,
+    ("ClassifierHeadSpec", "labels"): lambda count: count + 1,
+    ("ClassifierHeadSpec", "bias"): lambda bias: not bias,
+    ("ClassifierHeadSpec", "dropout"): lambda dropout: 0.5,
+    ("Single", "pool"): lambda pool: None if pool else specs.PoolSpec(where="last"),
+    ("Single", "head"): lambda head: None if head else specs.ClassifierHeadSpec(labels=3),
+}
+# Fields that hold another spec whose own fields are perturbed, and the two stacks, whose wiring tests/nn covers.
+CONTAINERS = {
+    *(("AttentionSpec", "mask"), ("AttentionSpec", "bias"), ("Single", "stack"), ("StackSpec", "frontend")),
+    *(("LayerSpec", field.name) for field in dataclasses.fields(specs.LayerSpec)),
+    *(("EncoderDecoder", field.name) for field in dataclasses.fields(specs.EncoderDecoder)),
+}
+
+
+def test_every_field_of_every_spec_is_in_the_table() -> None:
+    classes = [item for item in vars(specs).values() if dataclasses.is_dataclass(item)]
+    fields = {(item.__name__, field.name) for item in classes for field in dataclasses.fields(item)}
+    assert fields == set(CHANGES) | CONTAINERS
+
+
+def variants(spec: Any) -> Iterator[tuple[tuple[str, str], Any]]:
+    """Every spec that differs in one field of one of its parts, with the name of the field."""
+    kind = type(spec).__name__
+    for field in dataclasses.fields(spec):
+        value = getattr(spec, field.name)
+        if (kind, field.name) in CHANGES:
+            new = CHANGES[kind, field.name](value)
+            yield (kind, field.name), dataclasses.replace(spec, **{field.name: new})
+        if dataclasses.is_dataclass(value):
+            for name, changed in variants(value):
+                yield name, dataclasses.replace(spec, **{field.name: changed})
+        elif isinstance(value, tuple):
+            for index, item in enumerate(value):
+                for name, changed in variants(item):
+                    items = (*value[:index], changed, *value[index + 1 :])
+                    yield name, dataclasses.replace(spec, **{field.name: items})
+
+
+def network_of(spec: Single, numbers: dict[tuple[str, torch.Size], Tensor]) -> SingleModel:
+    """The network with random numbers, the same for the same name and shape."""
+    network = build(spec, device="cpu")
+    assert isinstance(network, SingleModel)
+    generator = torch.Generator().manual_seed(len(numbers))
+    with torch.no_grad():
+        for name, parameter in network.named_parameters():
+            key = (name, parameter.shape)
+            if key not in numbers:
+                norm = name.endswith(("norm.weight", "before.weight", "branch.weight", "after.weight"))
+                numbers[key] = torch.randn(parameter.shape, generator=generator) * 0.4 + norm
+            parameter.copy_(numbers[key])
+    return network
+
+
+def outputs(network: SingleModel) -> list[Tensor]:
+    """States, pooled and scores for one batch with padding, in training mode: dropout is a field too."""
+    tokens = torch.randint(0, 29, (2, 12), generator=torch.Generator().manual_seed(1))
+    tokens[0, 0] = 0
+    valid = torch.ones(2, 12).bool()
+    valid[0, :3], valid[1, 9:] = False, False
+    torch.manual_seed(0)
+    with torch.no_grad():
+        hidden = network.train()(tokens, valid=valid)
+    states = hidden.states[valid]
+    return [part for part in (states, hidden.pooled, hidden.scores) if part is not None]
+
+
+def padding_gradient(network: SingleModel) -> Tensor:
+    network.zero_grad()
+    network(torch.zeros(1, 3).long()).states.square().sum().backward()
+    gradient = network.stack.frontend.tokens.weight.grad
+    assert gradient is not None
+    return gradient[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("bert", "sequence_classification"),
+        ("bert", "masked_lm"),
+        ("llama", "causal_lm"),
+        ("llama", "sequence_classification"),
+        ("llama-linear", "base"),
+        ("llama-llama3", "base"),
+        ("llama-yarn", "base"),
+        ("qwen2", "causal_lm"),
+    ],
+)
+def test_every_field_moves_the_output(name: str, task: str) -> None:
+    """A field that changes nothing is a field that nobody reads."""
+    spec = spec_of(name, task)
+    numbers: dict[tuple[str, torch.Size], Tensor] = {}
+    base = network_of(spec, numbers)
+    before = outputs(base)
+    assert all(torch.equal(a, b) for a, b in zip(before, outputs(network_of(spec, numbers)), strict=True))
+    count = 0
+    for field, changed in variants(spec):
+        count += 1
+        if field == ("TextFrontendSpec", "padding"):
+            # The one field that no forward shows: the padding's vector receives no gradient.
+            if spec.stack.frontend.padding is not None:
+                assert padding_gradient(base).abs().max() == 0
+                assert padding_gradient(network_of(changed, numbers)).abs().max() > 1e-3
+            continue
+        if field[1] == "vocabulary" and getattr(spec.head, "tied", False):
+            continue  # head and embedding share one weight, so neither has a size of its own
+        if field == ("ProjectionBias", "key") and spec.stack.layers[0].attention.rope is None:
+            continue  # it adds the same number to a query's score of every key, which a softmax does not see
+        after = outputs(network_of(changed, numbers))
+        moved = len(before) != len(after) or any(
+            a.shape != b.shape or float((a - b).abs().max()) > 1e-4 * float(a.abs().max().clamp(min=1))
+            for a, b in zip(before, after, strict=True)
+        )
+        assert moved, field
+    assert count > 60
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_rules_invert(family: str) -> None:
+    """Every parameter of every task has a name in files, and comes back from it; with and without the prefix."""
+    module = family_of(family, label="x")
+    for task in module.HEADS:
+        values: dict[str, Any] = {**TINY, **CONFIGS[family], "is_decoder": task == "causal_lm"}
+        if family != "bert":
+            values.pop("is_decoder")
+        model = new_model(Config({**values, "tie_word_embeddings": False}), task=task)
+        rules: Rules = rules_for(module, task)
+        names = list(model.network.state_dict())
+        theirs = rules.to_theirs(names)
+        assert len(set(theirs)) == len(theirs) == len(names)
+        assert sorted(rules.to_ours(theirs)) == sorted(names)
+        assert sorted(rules.to_ours(rules.to_theirs(names, prefixed=False))) == sorted(names)
+        exported = rules.export(model.network.state_dict())
+        for name, tensor in model.network.state_dict().items():
+            (their_name,) = rules.theirs_of(name)
+            assert torch.equal(exported[their_name], tensor)
+
+
+def test_weights_of_other_heads_are_known_and_ignored() -> None:
+    rules = rules_for(family_of("bert", label="x"), "token_classification")
+    plan = rules.plan(
+        ["bert.pooler.dense.weight", "cls.predictions.bias", "cls.seq_relationship.weight", "classifier.bias", "odd"]
+    )
+    assert set(plan.ignored) == {"bert.pooler.dense.weight", "cls.predictions.bias", "cls.seq_relationship.weight"}
+    assert plan.unexpected == ("odd",)
+    assert [step.ours for step in plan.steps] == [("head.projection.bias",)]
+
+
+def test_old_names_and_both_prefixes_are_read() -> None:
+    bert = rules_for(family_of("bert", label="x"), "base")
+    for name in ("bert.embeddings.LayerNorm.gamma", "embeddings.LayerNorm.gamma", "embeddings.LayerNorm.weight"):
+        assert bert.to_ours([name]) == ["stack.frontend.norm.weight"]
+    for task in ("base", "question_answering"):
+        llama = rules_for(family_of("llama", label="x"), task)
+        for prefix in ("", "model.", "transformer."):
+            ours = llama.to_ours([f"{prefix}layers.7.self_attn.q_proj.weight"])
+            assert ours == ["stack.layers.7.attention.query.weight"]
+
+
+def test_a_bias_that_files_hold_twice_is_written_twice() -> None:
+    model = new_model(Config({**TINY, **CONFIGS["bert"]}), task="masked_lm")
+    exported = rules_for(family_of("bert", label="x"), "masked_lm").export(model.network.state_dict())
+    first, second = (exported[f"cls.predictions.{name}"] for name in ("bias", "decoder.bias"))
+    assert torch.equal(first, second)
+    assert first.data_ptr() != second.data_ptr()
+    assert "cls.predictions.decoder.weight" not in exported  # shared with the embedding
+    assert isinstance(model.network.head, nn.Module)
