@@ -80,6 +80,10 @@ class TrainingError(PlaitError, ValueError):
     """A training run that cannot start, continue or resume."""
 
 
+class CompatError(PlaitError, ImportError):
+    """A name or module of another library that plait does not have."""
+
+
 class RequestError(PlaitError, ValueError):
     """A request to a server that is not answered as asked: an HTTP status, the field at fault and a short code."""
 

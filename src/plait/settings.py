@@ -119,3 +119,11 @@ def torchrun() -> Launch:
         return Launch()
     rank = int(os.environ["RANK"])
     return Launch(rank, int(os.environ.get("LOCAL_RANK", rank)), int(os.environ["WORLD_SIZE"]))
+
+
+def force_progress(state: bool | None) -> None:
+    """Set what `progress` answers, in this process and its children."""
+    if state is None:
+        os.environ.pop("PLAIT_PROGRESS", None)
+    else:
+        os.environ["PLAIT_PROGRESS"] = "1" if state else "0"

@@ -58,11 +58,14 @@ class AutoTokenizer:
     def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Tokenizer:
         """The tokenizer behind a reference: the tokenizer files of its folder, or the metadata of a GGUF file.
 
-        `options` are those of `LoadOptions`; others, such as `use_fast` or `padding_side`, belong to the tokenizer.
+        `options` are those of `LoadOptions`; others, such as `padding_side`, belong to the tokenizer. `use_fast=False`
+        runs the pure-Python reference in place of the compiled engine; ids are the same.
         """
         from plait.text import Tokenizer
 
         own, rest = LoadOptions.split(options)
+        if not rest.pop("use_fast", True):
+            rest["fast"] = False
         snapshot = own.resolve(pretrained_model_name_or_path)
         if is_gguf(snapshot.file):
             from plait.weights.gguf import read_metadata
