@@ -62,23 +62,32 @@ def alternate(
     return statistics.median(times[0]), statistics.median(times[1])
 
 
+# What a measured process says at its end. On Linux the kernel's own mark of this address space: `ru_maxrss` would
+# also count the parent's memory, which a child shares until it becomes another program.
+_REPORT = """
+import resource, pathlib
+_status = pathlib.Path("/proc/self/status")
+if _status.exists():
+    _peak = next(int(line.split()[1]) for line in _status.read_text().splitlines() if line.startswith("VmHWM"))
+else:
+    _peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // (1024 if sys.platform == "darwin" else 1)
+print("peak", _peak)
+"""
+
+
 def process(code: str, *arguments: str, environment: dict[str, str] | None = None) -> Process:
     """Run `code` in a fresh Python and say what it cost; it must succeed."""
     start = time.perf_counter()
-    child = subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
+    result = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\n{_REPORT}", *arguments],
         env={**os.environ, **(environment or {})},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        capture_output=True,
+        text=True,
     )
-    assert child.stderr is not None
-    errors = child.stderr.read()
-    _, status, usage = os.wait4(child.pid, 0)
     seconds = time.perf_counter() - start
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise RuntimeError(f"the benchmarked process failed:\n{errors.decode()}")
-    return Process(seconds, usage.ru_maxrss / 1024)
+    if result.returncode:
+        raise RuntimeError(f"the benchmarked process failed:\n{result.stderr}")
+    return Process(seconds, int(result.stdout.split()[-1]) / 1024)
 
 
 def alternate_processes(codes: Sequence[str], *arguments: str, runs: int = 7, warmup: int = 1) -> list[Process]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -253,3 +255,23 @@ def test_meta_is_the_default() -> None:
     model = build(spec)
     assert all(parameter.is_meta for parameter in model.parameters())
     assert model.stack.frontend.tokens.weight.numel() == 64 * 10**9
+
+
+def test_building_draws_nothing_and_loads_no_compiler() -> None:
+    """PyTorch's initialisers cost more than a second on "meta"; building must not reach them."""
+    code = """
+import sys
+from plait.nn.build import build
+from plait.nn.spec import *
+head = LanguageHeadSpec(vocabulary=9, tied=False, bias=True)
+attention = AttentionSpec(heads=1, kv_heads=1, head_dim=4, scale=1.0)
+layer = LayerSpec(
+    attention=attention,
+    mlp=MLPSpec(width=4, activation="gelu"),
+    around_attention=SublayerSpec(),
+    around_mlp=SublayerSpec(),
+)
+build(Single(stack=StackSpec(width=4, frontend=TextFrontendSpec(vocabulary=9), layers=(layer,)), head=head))
+print(sorted({"torch._dynamo", "sympy"} & set(sys.modules)))
+"""
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

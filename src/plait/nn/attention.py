@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from plait.errors import ConfigError
 from plait.nn.cache import LayerCache
+from plait.nn.linear import Linear
 from plait.nn.mask import Mask
 from plait.nn.norm import Norm
 from plait.nn.rope import Rotation, rotate
@@ -33,10 +34,10 @@ class Attention(nn.Module):
                 "each key head serves a whole group of query heads"
             )
         self.spec = spec
-        self.query = nn.Linear(width, spec.heads * spec.head_dim, bias=spec.bias.query)
-        self.key = nn.Linear(width, spec.kv_heads * spec.head_dim, bias=spec.bias.key)
-        self.value = nn.Linear(width, spec.kv_heads * spec.head_dim, bias=spec.bias.value)
-        self.output = nn.Linear(spec.heads * spec.head_dim, width, bias=spec.bias.output)
+        self.query = Linear(width, spec.heads * spec.head_dim, bias=spec.bias.query)
+        self.key = Linear(width, spec.kv_heads * spec.head_dim, bias=spec.bias.key)
+        self.value = Linear(width, spec.kv_heads * spec.head_dim, bias=spec.bias.value)
+        self.output = Linear(spec.heads * spec.head_dim, width, bias=spec.bias.output)
         self.query_norm = Norm(spec.qk_norm, spec.head_dim) if spec.qk_norm else None
         self.key_norm = Norm(spec.qk_norm, spec.head_dim) if spec.qk_norm else None
 

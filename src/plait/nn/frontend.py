@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plait.errors import ConfigError
+from plait.nn.linear import Embedding
 from plait.nn.norm import Norm
 from plait.nn.spec import LearnedPositions, SinusoidalPositions, TextFrontendSpec
 
@@ -35,10 +36,10 @@ class TextFrontend(nn.Module):
         super().__init__()
         self.spec = spec
         self.width = width
-        self.tokens = nn.Embedding(spec.vocabulary, width, padding_idx=spec.padding)
-        self.segments = nn.Embedding(spec.segments, width) if spec.segments else None
+        self.tokens = Embedding(spec.vocabulary, width, padding_idx=spec.padding)
+        self.segments = Embedding(spec.segments, width) if spec.segments else None
         learned = isinstance(spec.positions, LearnedPositions)
-        self.positions = nn.Embedding(spec.positions.count, width) if learned else None  # type: ignore[union-attr]
+        self.positions = Embedding(spec.positions.count, width) if learned else None  # type: ignore[union-attr]
         self.norm = Norm(spec.norm, width) if spec.norm else None
 
     def forward(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from plait.nn.linear import Linear
 from plait.nn.mlp import activation
 from plait.nn.norm import Norm
 from plait.nn.spec import ClassifierHeadSpec, LanguageHeadSpec, PoolSpec
@@ -22,7 +23,7 @@ class Pool(nn.Module):
     def __init__(self, spec: PoolSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
-        self.dense = nn.Linear(width, width) if spec.activation else None
+        self.dense = Linear(width, width) if spec.activation else None
         self.activation = activation(spec.activation) if spec.activation else None
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -57,10 +58,10 @@ class LanguageHead(nn.Module):
     def __init__(self, spec: LanguageHeadSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
-        self.dense = nn.Linear(width, width) if spec.transform else None
+        self.dense = Linear(width, width) if spec.transform else None
         self.activation = activation(spec.transform) if spec.transform else None
         self.norm = Norm(spec.transform_norm, width) if spec.transform_norm else None
-        self.projection = nn.Linear(width, spec.vocabulary, bias=spec.bias)
+        self.projection = Linear(width, spec.vocabulary, bias=spec.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, V)."""
@@ -83,7 +84,7 @@ class ClassifierHead(nn.Module):
     def __init__(self, spec: ClassifierHeadSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
-        self.projection = nn.Linear(width, spec.labels, bias=spec.bias)
+        self.projection = Linear(width, spec.labels, bias=spec.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., C)."""

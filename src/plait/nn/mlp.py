@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from plait.nn.linear import Linear
 from plait.nn.spec import Activation, MLPSpec
 
 
@@ -43,9 +44,9 @@ class MLP(nn.Module):
     def __init__(self, spec: MLPSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
-        self.gate = nn.Linear(width, spec.width, bias=spec.bias) if spec.gated else None
-        self.up = nn.Linear(width, spec.width, bias=spec.bias)
-        self.down = nn.Linear(spec.width, width, bias=spec.bias)
+        self.gate = Linear(width, spec.width, bias=spec.bias) if spec.gated else None
+        self.up = Linear(width, spec.width, bias=spec.bias)
+        self.down = Linear(spec.width, width, bias=spec.bias)
         self.activation = activation(spec.activation)
 
     def forward(self, x: Tensor) -> Tensor:
