@@ -39,7 +39,7 @@ class AutoConfig:
         Raises OptionError for a name that is neither, ConfigError for a configuration that cannot be used.
         """
         own, rest = LoadOptions.split(options)
-        return read_config(own.resolve(pretrained_model_name_or_path), given=own.config, changes=rest)
+        return read_config(own.resolve(pretrained_model_name_or_path, need="config"), given=own.config, changes=rest)
 
     @staticmethod
     def for_model(model_type: str, **values: Any) -> Config:
@@ -66,7 +66,7 @@ class AutoTokenizer:
         own, rest = LoadOptions.split(options)
         if not rest.pop("use_fast", True):
             rest["fast"] = False
-        snapshot = own.resolve(pretrained_model_name_or_path)
+        snapshot = own.resolve(pretrained_model_name_or_path, need="tokenizer")
         if is_gguf(snapshot.file):
             from plait.weights.gguf import read_metadata
 
@@ -96,7 +96,7 @@ class _AutoModel:
         from plait.models.files import load_model
 
         own, rest = LoadOptions.split(options)
-        snapshot = own.resolve(pretrained_model_name_or_path)
+        snapshot = own.resolve(pretrained_model_name_or_path, need="model")
         config = read_config(snapshot, given=own.config, changes=rest)
         return load_model(snapshot, config, task=cls.task, options=own)
 

@@ -98,8 +98,11 @@ class LoadOptions:
                 choices = {*known, *(field.name for field in fields(LoadOptions))}
                 raise OptionError(f"There is no argument or configuration key {name!r}.{nearest(name, choices)}")
 
-    def resolve(self, reference: str | os.PathLike[str]) -> Snapshot:
-        """The local folder of `reference`; see `plait.hub.resolve` for the errors."""
+    def resolve(self, reference: str | os.PathLike[str], *, need: str) -> Snapshot:
+        """The local folder of `reference`, holding what a "config", "tokenizer" or "model" needs and no more.
+
+        See `plait.hub.resolve` for the errors.
+        """
         from plait.hub import resolve
 
         if self.gguf_file is not None:
@@ -108,6 +111,7 @@ class LoadOptions:
         token = self.token if self.token is not None else self.use_auth_token
         return resolve(
             reference,
+            need=need,
             revision=self.revision,
             subfolder=self.subfolder,
             cache_dir=self.cache_dir,
