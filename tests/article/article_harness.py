@@ -69,8 +69,8 @@ def qwen(target: Path, smollm2: Path | None = None) -> Path:
         tokenizer = AutoTokenizer.from_pretrained(smollm2)
         words = len(tokenizer)
         tokenizer.chat_template = (
-            "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"
-            "{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+            "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+            "<|im_start|>assistant\n{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
         )
         tokenizer.save_pretrained(target)
     torch.manual_seed(0)

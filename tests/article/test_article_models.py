@@ -28,8 +28,8 @@ def test_the_tokenizer_gives_berts_ids_tokens_and_text(folder: Path) -> None:
     printed = run(
         folder, "\n".join(map(snippet, ("tokenize", "tokens", "decode"))) + "print(decoded_text)"
     ).splitlines()
-    # The article prints 101 7592 1010 2023 2003 2860 1012 102, which is "hello , this is w . ", not its sentence. It leaves
-    # out token_type_ids, which BERT's tokenizer returns, as the article itself says where it explains the argument.
+    # The article prints 101 7592 1010 2023 2003 2860 1012 102, which is "hello, this is w.", not its sentence. It
+    # leaves out token_type_ids, which BERT's tokenizer returns, as the article says where it explains the argument.
     assert printed[0] == str({"input_ids": IDS, "token_type_ids": [0] * 8, "attention_mask": [1] * 8})
     assert printed[1] == "['[CLS]', 'hello', ',', 'how', 'are', 'you', '?', '[SEP]']"
     assert printed[2:] == ["hello, how are you?"] * 2
@@ -56,7 +56,7 @@ def test_a_forward_gives_states_of_all_layers_and_attentions(folder: Path) -> No
 
 def test_the_chat_of_modelscope_runs(smollm2: Path, tmp_path: Path) -> None:
     target = qwen(tmp_path / "Qwen" / "Qwen3-30B-A3B", smollm2)
-    # A model of random numbers never ends by itself: its ninth token is made the end token, so that 32768 are not needed.
+    # A model of random numbers never ends by itself: its ninth token is made the end token, long before 32768.
     tokenizer, model = AutoTokenizer.from_pretrained(target), AutoModelForCausalLM.from_pretrained(target)
     messages = [{"role": "user", "content": "Give me a short introduction to large language model."}]
     text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=True)
