@@ -1,0 +1,258 @@
+"""The `plait` command, complete: what can be asked for on the command line, and how an error ends.
+
+Nothing heavy is imported before a command needs it. A `PlaitError` ends a command with one paragraph on standard error
+and status 1; PLAIT_DEBUG=1 shows where it came from.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+import plait
+from plait import console, settings
+from plait.errors import PlaitError
+
+
+class _Commands(TyperGroup):
+    """A group of commands whose expected errors are told, not traced."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except PlaitError as error:
+            if settings.debug():
+                raise
+            typer.echo(f"plait: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    cls=_Commands,
+    name="plait",
+    help="From a checkpoint and a table to a trained, predicting, talking model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cache = typer.Typer(help="What was fetched and is kept.", no_args_is_help=True)
+app.add_typer(cache, name="cache")
+
+Reference = Annotated[
+    str, typer.Argument(metavar="MODEL", help="org/name, org/name@revision, pypi:package==version, a folder, or a file")
+]
+NewTokens = Annotated[int, typer.Option(min=1, help="most tokens of an answer")]
+Temperature = Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token")]
+Seed = Annotated[int | None, typer.Option(help="of the random choice of tokens")]
+
+
+def main() -> None:
+    """The entry point of the installed command."""
+    app()
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"plait {plait.__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print what is being done.")] = False,
+) -> None:
+    """Options of every command."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+
+
+@app.command()
+def demo(
+    output: Annotated[Path, typer.Option(help="where the results go")] = Path("runs/demo"),
+    offline: Annotated[bool, typer.Option("--offline", help="Train a small model instead of fetching any.")] = False,
+) -> None:
+    """Show the main job on real input: fetch, train, predict, classify, talk. Under five minutes on two cores."""
+    from plait.demo import run_demo
+
+    raise typer.Exit(run_demo(output, offline=offline))
+
+
+# Everything behind the script's name is the script's, its --help included.
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
+)
+def run(context: typer.Context, script: Annotated[Path, typer.Argument(help="a Python file")]) -> None:
+    """Run a script that was written for transformers, datasets or modelscope on plait, unchanged."""
+    from plait.compat import run_script
+
+    run_script(script, context.args)
+
+
+@app.command()
+def fetch(model: Reference) -> None:
+    """Fetch a model into the cache, verified, and print the folder that holds it."""
+    from plait.hub import resolve
+
+    snapshot = resolve(model)
+    typer.echo(snapshot.file or snapshot.folder)
+
+
+@app.command()
+def inspect(
+    model: Reference, tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False
+) -> None:
+    """Show what a checkpoint holds: configuration, tensors, sizes."""
+    from plait.hub import resolve
+    from plait.models.auto import AutoConfig
+    from plait.weights.checkpoint import open_checkpoint
+
+    snapshot = resolve(model)
+    typer.echo(f"{snapshot.label}: {snapshot.origin}, {snapshot.file or snapshot.folder}")
+    typer.echo(AutoConfig.from_pretrained(model))
+    checkpoint = open_checkpoint(snapshot.file or snapshot.folder, label=snapshot.label)
+    entries = list(checkpoint.entries().values())
+    rows = [
+        (entry.name, "×".join(map(str, entry.shape)) or "1", entry.stored, _count(entry.shape)) for entry in entries
+    ]
+    if tensors:
+        typer.echo(
+            console.table("", ["tensor", "shape", "stored as", "numbers"], [(*r[:3], f"{r[3]:,}") for r in rows])
+        )
+    kinds = ", ".join(sorted({entry.stored for entry in entries}))
+    typer.echo(
+        f"{checkpoint.format}: {len(rows)} tensors, {sum(r[3] for r in rows) / 1e6:.1f} million numbers ({kinds})"
+    )
+
+
+@app.command()
+def generate(
+    model: Reference,
+    prompt: Annotated[str, typer.Option(help="the text to continue; - reads standard input")],
+    max_new_tokens: NewTokens = 128,
+    temperature: Temperature = 0.0,
+    seed: Seed = None,
+) -> None:
+    """Continue a text, and print the continuation as it grows."""
+    network, tokenizer = _language_model(model)
+    text = sys.stdin.read() if prompt == "-" else prompt
+    ids = tokenizer(text, return_tensors="pt")["input_ids"]
+    _print_answer(network, tokenizer, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+
+
+@app.command()
+def chat(
+    model: Reference,
+    system: Annotated[str | None, typer.Option(help="what the model is told before the conversation")] = None,
+    max_new_tokens: NewTokens = 512,
+    temperature: Temperature = 0.0,
+    seed: Seed = None,
+) -> None:
+    """Talk with a model, line by line; an empty line or the end of the input ends it."""
+    network, tokenizer = _language_model(model)
+    messages = [{"role": "system", "content": system}] if system else []
+    for line in _lines():
+        messages.append({"role": "user", "content": line})
+        ids = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
+        )["input_ids"]
+        answer = _print_answer(
+            network, tokenizer, ids, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
+        messages.append({"role": "assistant", "content": answer})
+
+
+@app.command()
+def serve(
+    model: Reference,
+    host: Annotated[
+        str, typer.Option(help="address to listen on; one that others can reach needs a key")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
+    api_key: Annotated[str | None, typer.Option(envvar="PLAIT_API_KEY", help="demanded of every request")] = None,
+    name: Annotated[str | None, typer.Option(help="what clients call the model")] = None,
+) -> None:
+    """Answer OpenAI-compatible requests at http://HOST:PORT/v1."""
+    from plait.serve import serve as serve_model
+
+    typer.echo(f"{model} at http://{host}:{port}/v1 (Ctrl-C ends)", err=True)
+    serve_model(model, host=host, port=port, api_key=api_key, name=name)
+
+
+@cache.command("where")
+def cache_where() -> None:
+    """Print the folder of the cache."""
+    typer.echo(settings.home())
+
+
+@cache.command("ls")
+def cache_ls() -> None:
+    """List what the cache holds, with sizes."""
+    rows = [(name, version, f"{_size(folder) / 1e6:.1f}") for name, version, folder in _cached(settings.home())]
+    if not rows:
+        typer.echo(f"nothing is cached in {settings.home()}")
+        return
+    typer.echo(console.table("", ["model", "version", "MB"], rows))
+
+
+def _cached(root: Path) -> Iterator[tuple[str, str, Path]]:
+    """Every revision in the cache as (reference, version or commit, folder); the layout is that of plait.hub."""
+    for record in sorted((root / "pypi").glob("*/*/record.json")):
+        yield f"pypi:{record.parts[-3]}", record.parts[-2].rpartition("-")[0], record.parent
+    for snapshot in sorted((root / "hubs").glob("*/*/*s/*/*/snapshots/*")):
+        hub, _, kind, organisation, name = snapshot.parts[-7:-2]
+        reference = name if organisation == "-" else f"{organisation}/{name}"
+        yield f"{hub} {kind.removesuffix('s')} {reference}", snapshot.name[:12], snapshot
+
+
+def _size(folder: Path) -> int:
+    """Bytes of the files below a folder; links count as what they point to."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    count = 1
+    for size in shape:
+        count *= size
+    return count
+
+
+def _lines() -> Iterator[str]:
+    """Lines of standard input until an empty one; a prompt is shown on a terminal."""
+    while True:
+        if sys.stdin.isatty():
+            typer.echo("> ", nl=False, err=True)
+        line = sys.stdin.readline().strip()
+        if not line:
+            return
+        yield line
+
+
+def _language_model(reference: str) -> tuple[Any, Any]:
+    from plait.models.auto import AutoModelForCausalLM, AutoTokenizer
+
+    return AutoModelForCausalLM.from_pretrained(reference).eval(), AutoTokenizer.from_pretrained(reference)
+
+
+def _print_answer(
+    network: Any, tokenizer: Any, ids: Any, *, max_new_tokens: int, temperature: float, seed: int | None
+) -> str:
+    """Print the continuation of `ids` (1, T) as it grows; returns it."""
+    from plait.generate.text import generate_text
+
+    choice: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    pieces = []
+    for piece in generate_text(network, tokenizer, ids, max_new_tokens=max_new_tokens, seed=seed, **choice):
+        typer.echo(piece.text, nl=False)
+        sys.stdout.flush()
+        pieces.append(piece.text)
+    typer.echo()
+    return "".join(pieces)
