@@ -141,7 +141,7 @@ LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "origi
 def test_scalings(scaling: dict[str, Any] | None, expected: object) -> None:
     v4 = rope(reader_of(rope_theta=7.0, rope_scaling=scaling), dim=4)
     v5 = rope(reader_of(rope_parameters={"rope_theta": 7.0, **(scaling or {})}), dim=4)
-    assert v4 == v5 == RopeSpec(theta=7.0, dim=4, scaling=expected)  # type: ignore[arg-type]
+    assert v4 == v5 == RopeSpec(theta=7.0, dim=4, scaling=expected)
 
 
 def test_the_original_length_at_the_top_wins() -> None:

@@ -200,6 +200,7 @@ def batch(case: Case, task: str, mask: Tensor | None, *, seed: int = 1) -> dict[
 def difference(ours: Tensor, theirs: Tensor) -> float:
     """The largest difference, in units of the largest value (at least 1)."""
     assert ours.shape == theirs.shape, f"{tuple(ours.shape)} against {tuple(theirs.shape)}"
+    ours, theirs = ours.detach(), theirs.detach()
     return float((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1))
 
 
@@ -264,7 +265,7 @@ def first_divergence(ours: PretrainedModel, theirs: Any, inputs: dict[str, Tenso
     forward: Callable[..., Any] = ours.network.forward
     with torch.no_grad(), _heard(theirs, _sublayers(theirs), heard):
         theirs(**inputs)
-        ours.network.forward = lambda *a, **k: forward(*a, **{**k, "record": recorder})  # type: ignore[method-assign]
+        ours.network.forward = lambda *a, **k: forward(*a, **{**k, "record": recorder})
         try:
             ours(**inputs)
         finally:
