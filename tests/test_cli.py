@@ -160,7 +160,8 @@ def test_run_gives_a_script_its_libraries_and_all_its_arguments(tmp_path: Path, 
     script = tmp_path / "old.py"
     script.write_text(
         "import sys\nfrom transformers import AutoTokenizer\n"
-        "print(AutoTokenizer.from_pretrained(sys.argv[1])('Hello')['input_ids'], sys.argv[2:], AutoTokenizer.__module__)"
+        "tokenizer = AutoTokenizer.from_pretrained(sys.argv[1])\n"
+        "print(tokenizer('Hello')['input_ids'], sys.argv[2:], AutoTokenizer.__module__)"
     )
     result = command("run", str(script), str(minilm), "--help", "-x", "1")
     assert result.stdout == "[101, 7592, 102] ['--help', '-x', '1'] plait.models.auto\n", result.stderr
