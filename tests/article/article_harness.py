@@ -70,7 +70,8 @@ def qwen(target: Path, smollm2: Path | None = None) -> Path:
         words = len(tokenizer)
         tokenizer.chat_template = (
             "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
-            "<|im_start|>assistant\n{% if enable_thinking is defined and enable_thinking is false %}<think>\n\n</think>\n\n{% endif %}"
+            "<|im_start|>assistant\n"
+            "{% if enable_thinking is defined and not enable_thinking %}<think>\n\n</think>\n\n{% endif %}"
         )
         tokenizer.save_pretrained(target)
     torch.manual_seed(0)
