@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import random
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -156,15 +158,41 @@ class TestIndex:
 
 
 class _Gadget:
-    def __reduce__(self) -> tuple[object, tuple[str]]:
-        return eval, ("open('/dev/null')",)
+    """What an attacker puts into a pickle: unpickling it calls a function of theirs."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (str(self.marker), "w")
 
 
 class TestTorchArchive:
     @pytest.mark.parametrize("new", [True, False])
     def test_pickle_gadget_is_refused(self, tmp_path: Path, new: bool) -> None:
-        torch.save({"a": _Gadget()}, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=new)
+        marker = tmp_path / "executed"
+        torch.save(
+            {"a": torch.zeros(2), "b": _Gadget(marker)},
+            tmp_path / "pytorch_model.bin",
+            _use_new_zipfile_serialization=new,
+        )
         with pytest.raises(WeightsError, match="is refused: it holds Python objects that are not tensors"):
+            open_checkpoint(tmp_path)
+        assert not marker.exists()
+        with pytest.raises(TypeError):  # while the unrestricted reader runs it: a file is no pickled state
+            torch.load(tmp_path / "pytorch_model.bin", weights_only=False)["b"] + 1
+        assert marker.exists()
+
+    def test_compressed_members_are_refused(self, tmp_path: Path) -> None:
+        """A gigabyte of zeros takes a megabyte when compressed; torch itself never compresses."""
+        torch.save(WEIGHTS, tmp_path / "plain.bin")
+        with (
+            zipfile.ZipFile(tmp_path / "plain.bin") as plain,
+            zipfile.ZipFile(tmp_path / "pytorch_model.bin", "w", compression=zipfile.ZIP_DEFLATED) as packed,
+        ):
+            for member in plain.infolist():
+                packed.writestr(member.filename, plain.read(member))
+        with pytest.raises(WeightsError, match=r"is refused: its member 'plain/data\.pkl' is compressed"):
             open_checkpoint(tmp_path)
 
     @pytest.mark.parametrize(
@@ -198,6 +226,28 @@ class TestTorchArchive:
             file.write_bytes(whole[:length])
             with pytest.raises(WeightsError):
                 open_checkpoint(file)
+
+    @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+    @pytest.mark.parametrize("new", [True, False])
+    def test_any_changed_byte_is_refused_or_harmless(self, tmp_path: Path, new: bool) -> None:
+        torch.save(WEIGHTS, tmp_path / "x.bin", _use_new_zipfile_serialization=new)
+        whole, draw, refused = (tmp_path / "x.bin").read_bytes(), random.Random(0), 0
+        for trial in range(300):
+            content = bytearray(whole)
+            for _ in range(draw.randint(1, 3)):
+                content[draw.randrange(len(content))] = draw.randrange(256)
+            path = tmp_path / f"{trial}.bin"
+            path.write_bytes(content)
+            try:
+                checkpoint = open_checkpoint(path)
+            except WeightsError:
+                refused += 1
+                continue
+            assert all(
+                tensor.untyped_storage().nbytes() <= len(whole)
+                for tensor in map(checkpoint.tensor, checkpoint.entries())
+            )
+        assert 50 < refused < 300
 
     def test_writing_leaves_the_file_alone(self, tmp_path: Path) -> None:
         file = tmp_path / "pytorch_model.bin"

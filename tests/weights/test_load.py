@@ -15,7 +15,6 @@ from plait.errors import OptionError, WeightsError
 from plait.weights.checkpoint import Checkpoint, open_checkpoint
 from plait.weights.load import load_into
 from plait.weights.rules import Rules, ignore, rename, split, stack, tied, transpose
-from plait.weights.translated import Translated, translate
 
 RULES = Rules(
     rename("net.embed.weight", "tokens.weight"),
@@ -341,42 +340,3 @@ class TestProblems:
             "The buffer 'table' of Model is on 'meta', and no checkpoint holds it (persistent=False). "
             "Compute it in forward, or build it on a device."
         )
-
-
-class TestTranslated:
-    def test_is_a_checkpoint_of_our_names(self, saved: Callable[..., Checkpoint]) -> None:
-        state = weights()
-        translated = translate(saved(state), RULES)
-        entry = translated.entries()["layers.1.key.weight"]
-        assert (entry.shape, entry.dtype, entry.stored) == ((4, 6), torch.float32, "F32")
-        for tensor in (translated.tensor("layers.1.key.weight"), translated.borrow("layers.1.key.weight")):
-            assert torch.equal(tensor, state["net.h.1.qkv.weight"].T[8:12])
-        assert translated.tensor("layers.1.key.weight").is_contiguous()
-        assert translated.origin("layers.1.key.weight") == ("net.h.1.qkv.weight",)
-        with pytest.raises(WeightsError, match=r"has nothing for 'experst'\. Did you mean 'experts'\?"):
-            translated.tensor("experst")
-
-    def test_two_tables_in_a_row(self, saved: Callable[..., Checkpoint]) -> None:
-        """How a GGUF file is read: its names become those of the hub, and those become the model's."""
-        first = Rules(*(rename(f"x.{name}", name) for name in weights()))
-        state = weights()
-        checkpoint = translate(saved({f"x.{name}": tensor for name, tensor in state.items()}), first)
-        model = on_meta()
-        load_into(model, checkpoint, RULES)
-        assert torch.equal(model.layers[1].value.bias, state["net.h.1.qkv.bias"][12:])  # type: ignore[union-attr, index]
-
-    def test_says_all_that_does_not_fit(self, saved: Callable[..., Checkpoint]) -> None:
-        state = weights() | {"surprise": torch.zeros(1), "net.h.0.qkv.bias": torch.zeros(7)}
-        del state["net.experts.0.weight"], state["net.experts.2.weight"]
-        with pytest.raises(WeightsError) as caught:
-            translate(saved(state), RULES)
-        assert str(caught.value) == (
-            "model.safetensors of org/name does not fit the table of its names: no rule knows surprise; "
-            "experts: absent of its 3 tensors: net.experts.0.weight, net.experts.2.weight; "
-            + "; ".join(
-                f"layers.0.{part}.bias: dimension 0 of (7,) does not divide into 1 × (2, 1, 1)"
-                for part in ("query", "key", "value")
-            )
-            + "."
-        )
-        assert isinstance(Translated(saved(state), RULES), Translated)  # which leaves the judgement to the caller

@@ -53,8 +53,8 @@ class TorchArchive:
 
 def _load(path: Path, *, label: str) -> object:
     # Archives of torch < 1.6 are no zip files and cannot be mapped; the restricted unpickler reads them all the same.
+    mapped = _is_archive(path, label=label)
     try:
-        mapped = zipfile.is_zipfile(path)
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
         raise WeightsError(
@@ -62,11 +62,27 @@ def _load(path: Path, *, label: str) -> object:
             "any code. Ask its author for a safetensors file, or convert it where you trust it. "
             f"({_first_line(error)})"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        # The kinds of exception by which torch.load reports damage are not documented; these are those seen.
+    except Exception as error:  # damage shows as exceptions of many kinds, which torch does not document
         raise WeightsError(
             f"{label} is not a torch archive, or is damaged: {_first_line(error)} Fetch it again."
         ) from error
+
+
+def _is_archive(path: Path, *, label: str) -> bool:
+    """Whether the file is a zip archive.
+
+    Compressed members are refused: torch writes none, and a small one can unpack to more than the memory.
+    """
+    try:
+        if not zipfile.is_zipfile(path):
+            return False
+        with zipfile.ZipFile(path) as archive:
+            packed = [item.filename for item in archive.infolist() if item.compress_type != zipfile.ZIP_STORED]
+    except (zipfile.BadZipFile, NotImplementedError, ValueError, OSError) as error:
+        raise WeightsError(f"{label} is damaged: {_first_line(error)} Fetch it again.") from error
+    if packed:
+        raise WeightsError(f"{label} is refused: its member {packed[0]!r} is compressed.")
+    return True
 
 
 def _first_line(error: Exception) -> str:
