@@ -151,8 +151,13 @@ class GenerationConfig:
         """From `generation_config.json` in a local folder. Raises NotFoundError when there is none."""
         file = Path(folder) / "generation_config.json"
         if not file.is_file():
-            raise NotFoundError(f"{file} does not exist, so there are no generation options to read.")
+            raise NotFoundError(
+                f"{file} does not exist, so there are no generation options to read. "
+                "A model from a hub brings its own: model.generation_config."
+            )
         return cls.from_dict(json.loads(file.read_text(encoding="utf-8")), **overrides)
+
+    from_pretrained = from_folder
 
     def updated(self, **options: Any) -> GenerationConfig:
         """A copy with `options` changed."""

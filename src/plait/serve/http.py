@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hmac
 import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
@@ -71,7 +71,7 @@ def application(engine: Engine, *, name: str, api_key: str | None = None) -> Sta
 
         return checked
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
         yield
         await asyncio.to_thread(engine.close)
@@ -157,7 +157,7 @@ def _bridge(events: Events) -> Callable[[Event], None]:
     loop = asyncio.get_running_loop()
 
     def deliver(event: Event) -> None:
-        if not loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop is closed: the server has ended, and nobody listens
             loop.call_soon_threadsafe(events.put_nowait, event)
 
     return deliver
