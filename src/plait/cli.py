@@ -90,11 +90,15 @@ def demo(
 @app.command(
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "allow_interspersed_args": False}
 )
-def run(context: typer.Context, script: Annotated[Path, typer.Argument(help="a Python file")]) -> None:
+def run(
+    context: typer.Context,
+    script: Annotated[Path, typer.Argument(help="a Python file")],
+    keep: Annotated[list[str] | None, typer.Option(help="a library to leave as it is, such as datasets")] = None,
+) -> None:
     """Run a script that was written for transformers, datasets or modelscope on plait, unchanged."""
     from plait.compat import run_script
 
-    run_script(script, context.args)
+    run_script(script, context.args, keep=keep or ())
 
 
 @app.command()
