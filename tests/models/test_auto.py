@@ -291,6 +291,18 @@ def test_half_a_head_is_an_error(bert: Path, tmp_path: Path) -> None:
         AutoModelForQuestionAnswering.from_pretrained(half)
 
 
+def test_a_head_without_its_pool_is_an_error(bert: Path, tmp_path: Path) -> None:
+    AutoModelForSequenceClassification.from_pretrained(bert).save_pretrained(tmp_path / "whole")
+    (tmp_path / "half").mkdir()
+
+    def drop(tensors: dict[str, Tensor]) -> None:
+        del tensors["bert.pooler.dense.weight"], tensors["bert.pooler.dense.bias"]
+
+    half = edited(tmp_path / "whole", tmp_path / "half", drop)
+    with pytest.raises(WeightsError, match=r"2 tensors missing in the checkpoint:\n  bert\.pooler\.dense\.weight"):
+        AutoModelForSequenceClassification.from_pretrained(half)
+
+
 def test_a_head_of_another_size(bert: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     AutoModelForSequenceClassification.from_pretrained(bert, num_labels=3).save_pretrained(tmp_path)
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path).config.num_labels == 3

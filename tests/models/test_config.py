@@ -204,8 +204,11 @@ def test_an_unknown_model_type_names_the_nearest(tmp_path: Path) -> None:
         "The families are: bert, llama, qwen2."
     )
     (tmp_path / "config.json").write_text('{"hidden_size": 3}')
-    with pytest.raises(ConfigError, match="`model_type` is missing from config.json of .*The families are: bert"):
+    with pytest.raises(
+        ConfigError, match="is missing from config.json of .* Say it by passing model_type=…. The families"
+    ):
         AutoConfig.from_pretrained(tmp_path)
+    assert AutoConfig.from_pretrained(tmp_path, model_type="bert").vocab_size == 30522
 
 
 @pytest.mark.parametrize(

@@ -392,7 +392,7 @@ def test_a_model_can_be_copied(tmp_path: Path) -> None:
     twin = copy.deepcopy(model)
     with torch.no_grad():
         twin.network.head.projection.bias.add_(1)
-    assert float((twin(ids()).logits - model(ids()).logits - 1).abs().max()) < 1e-6
+        assert float((twin(ids()).logits - model(ids()).logits - 1).abs().max()) < 1e-6
 
 
 def test_loss_terms_travel_with_the_output() -> None:

@@ -231,6 +231,11 @@ def test_windows_that_cannot_be(values: dict[str, Any], text: str) -> None:
         ("bert", {"position_embedding_type": "relative_key"}, "only 'absolute' is supported for Bert"),
         ("bert", {"add_cross_attention": True}, "its decoder attends to itself alone"),
         ("llama", {"attention_bias": 1}, "`attention_bias` must be true or false, but is 1"),
+        (
+            "llama",
+            {"rope_interleaved": True},
+            "`rope_interleaved` is True in config.json of x, and only False is supported",
+        ),
         ("llama", {"quantization_config": {"bits": 4}}, "`quantization_config` = {'bits': 4}."),
     ],
 )

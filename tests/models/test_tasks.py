@@ -139,7 +139,7 @@ def test_regression_end_to_end_and_saved(tmp_path: Path) -> None:
     again = AutoModelForSequenceClassification.from_pretrained(tmp_path)
     assert (again.config.problem_type, again.config.num_labels) == ("regression", 3)
     output = again(torch.ones(2, 3).long(), labels=torch.ones(2, 3))
-    assert float(output.loss) == pytest.approx(float((output.logits - 1).square().mean()), rel=1e-6)
+    assert float(output.loss.detach()) == pytest.approx(float((output.logits - 1).square().mean().detach()), rel=1e-6)
     with pytest.raises(ConfigError, match="Set num_labels=2 for a choice of two"):
         AutoModelForSequenceClassification.from_pretrained(
             tmp_path, num_labels=1, problem_type="single_label_classification"

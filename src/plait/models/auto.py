@@ -186,7 +186,8 @@ def read_config(snapshot: Snapshot, *, given: Config | Mapping[str, Any] | None,
 
         assert snapshot.file is not None
         return changed(read_gguf_config(snapshot.file, label=snapshot.label), changes)
-    return changed(Config.from_file(snapshot.path("config.json"), label=f"config.json of {snapshot.label}"), changes)
+    file, label = snapshot.path("config.json"), f"config.json of {snapshot.label}"
+    return changed(Config.from_file(file, label=label, model_type=changes.get("model_type")), changes)
 
 
 def changed(config: Config, changes: Mapping[str, Any]) -> Config:

@@ -50,7 +50,7 @@ DEFAULTS = {
     "vocab_size": 30522,
 }
 
-IGNORED = dict.fromkeys(
+IGNORED = {"vocab_size_or_config_json_file": "an old name of vocab_size"} | dict.fromkeys(
     [
         "directionality",
         "pooler_fc_size",

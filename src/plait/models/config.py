@@ -72,8 +72,13 @@ class Config:
         self.update(given)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], *, label: str | None = None) -> Config:
-        """Read config.json. Raises `ConfigError` when the file is not a JSON object or names no known `model_type`."""
+    def from_file(
+        cls, path: str | os.PathLike[str], *, label: str | None = None, model_type: str | None = None
+    ) -> Config:
+        """Read config.json; `model_type` stands in where the file does not say it.
+
+        Raises `ConfigError` when the file is not a JSON object or no known `model_type` is named.
+        """
         label = label or str(path)
         try:
             values = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -81,6 +86,8 @@ class Config:
             raise ConfigError(f"{label} is not valid JSON: {error}.") from error
         if not isinstance(values, dict):
             raise ConfigError(f"{label} must hold a JSON object, but holds a {type(values).__name__}.")
+        if model_type is not None:
+            values.setdefault("model_type", model_type)
         return cls(values, label=label)
 
     # -- reading ------------------------------------------------------------------------------------------------------

@@ -38,9 +38,9 @@ _SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
 
 
 def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOptions) -> PretrainedModel:
-    """The model of `task` from the weights of a snapshot, in evaluation mode;
+    """The model of `task` from the weights of a snapshot, in evaluation mode.
 
-    errors as in `AutoModel.from_pretrained`.
+    Raises the errors of `AutoModel.from_pretrained`.
     """
     spec = read_topology(config, task)
     checkpoint = open_checkpoint(snapshot.file or snapshot.folder, label=snapshot.label)
@@ -52,12 +52,12 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
         rules = gguf_rules(config, task=task)
     else:
         rules = rules_for(family_of(config.model_type, label=config.label), task)
-    present = {name for step in rules.plan(checkpoint.entries()).steps for name in step.ours}
-    if task == "base" and spec.pool is not None and spec.pool.activation and not _has(present, "pool."):
+    pools = task == "base" and spec.pool is not None and spec.pool.activation is not None
+    if pools and "pool." in _absent(checkpoint, rules):
         logger("models").info("%s has no pooler: pooler_output is None.", checkpoint.label)
         spec = replace(spec, pool=None)
     network = _single(spec)
-    rules, fresh = _fit_head(network, checkpoint, rules, present, task=task, redraw=options.ignore_mismatched_sizes)
+    rules, fresh = _fit_head(network, checkpoint, rules, task=task, redraw=options.ignore_mismatched_sizes)
     dtype, device = options.wanted_dtype() or _main_dtype(checkpoint), options.device()
     report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=device)
     if report.new:
@@ -112,12 +112,14 @@ def _single(spec: Single) -> SingleModel:
     return network
 
 
-def _has(names: set[str], prefix: str) -> bool:
-    return any(name.startswith(prefix) for name in names)
+def _absent(checkpoint: Checkpoint, rules: Rules) -> tuple[str, ...]:
+    """Those parts behind the stack of which the checkpoint holds nothing at all."""
+    present = [name for step in rules.plan(checkpoint.entries()).steps for name in step.ours]
+    return tuple(part for part in ("pool.", "head.") if not any(name.startswith(part) for name in present))
 
 
 def _fit_head(
-    network: SingleModel, checkpoint: Checkpoint, rules: Rules, present: set[str], *, task: str, redraw: bool
+    network: SingleModel, checkpoint: Checkpoint, rules: Rules, *, task: str, redraw: bool
 ) -> tuple[Rules, tuple[str, ...]]:
     """The rules to load by, and the parts that may be new: a pool or head that the checkpoint lacks altogether.
 
@@ -125,16 +127,16 @@ def _fit_head(
     """
     if not TASKS[task].new_head:
         return rules, ()
-    fresh = [part for part in ("pool.", "head.") if not _has(present, part)]
+    fresh = _absent(checkpoint, rules)
     if "head." in fresh:
-        return rules, tuple(fresh)
+        return rules, fresh
     shapes = {name: tuple(part.shape) for name, part in network.named_parameters() if name.startswith("head.")}
     source = Translated(checkpoint, rules)
     wrong = [
         name for name, shape in shapes.items() if name in source.entries() and source.entries()[name].shape != shape
     ]
     if not wrong:
-        return rules, tuple(fresh)
+        return rules, ()  # a head without the pool that it was trained on would be half a head
     stored = source.entries()[wrong[0]].shape
     if not redraw:
         raise WeightsError(

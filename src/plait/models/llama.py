@@ -54,7 +54,8 @@ IGNORED = {
     "length read it",
     "original_max_position_embeddings": "the length before a scaling of the positions; without a scaling it means "
     "nothing",
-    "rope_interleaved": "the order of dimensions in the original release; these checkpoints are in halves",
+    "is_llama_config": "a note of the program that trained it",
+    "max_sequence_length": "the length of the texts it was trained on",
 }
 
 
@@ -102,6 +103,7 @@ def decoder(reader: Reader, *, attention_bias: ProjectionBias, mlp_bias: bool, w
 
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
+    reader.only("rope_interleaved", False, reason="its rotary pairs would be neighbours, and are taken to be halves")
     bias = reader.flag("attention_bias")
     return decoder(
         reader,

@@ -339,10 +339,12 @@ def heads_multiplied(layers: nn.ModuleList, head_mask: Tensor | None) -> Iterato
 
     That is the same as multiplying its attention weights.
     """
+    if head_mask is None:
+        yield
+        return
     handles = []
     for layer, factor in zip(layers, head_factors(head_mask, len(layers)), strict=True):
-        if factor is None:
-            continue
+        assert factor is not None
         attention = cast("Any", layer).attention
         if factor.shape[0] != attention.spec.heads:
             raise OptionError(f"`head_mask` names {factor.shape[0]} heads, but the layers have {attention.spec.heads}.")

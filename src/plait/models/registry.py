@@ -30,7 +30,7 @@ def family_of(model_type: object, *, label: str) -> Family:
     known = sorted([*FAMILIES, *ALIASES])
     listed = f"The families are: {', '.join(known)}."
     if model_type is None:
-        raise ConfigError(f"`model_type` is missing from {label}. {listed}")
+        raise ConfigError(f"`model_type` is missing from {label}. Say it by passing model_type=…. {listed}")
     raise ConfigError(
         f"`model_type` {model_type!r} is not a family of plait ({label}).{nearest(str(model_type), known)} {listed}"
     )
