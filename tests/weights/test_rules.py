@@ -250,6 +250,17 @@ class TestExport:
         assert list(BERT.export(state)) == ["bert.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"]
         assert list(BERT.export({"head.projection.weight": tokens})) == ["cls.predictions.decoder.weight"]
 
+    def test_copies_are_read_as_one_and_written_with_memory_of_their_own(self) -> None:
+        rules = Rules(rename("cls.bias", "head.bias", also=["cls.b"], copies=["cls.decoder.bias"]))
+        for found in (["cls.bias"], ["cls.decoder.bias"], ["cls.b"], ["cls.decoder.bias", "cls.bias"]):
+            assert rules.to_ours(found) == ["head.bias"]
+        exported = rules.export({"head.bias": torch.arange(3.0)})
+        assert {name: tensor.tolist() for name, tensor in exported.items()} == {
+            "cls.bias": [0, 1, 2],
+            "cls.decoder.bias": [0, 1, 2],
+        }
+        assert exported["cls.bias"].data_ptr() != exported["cls.decoder.bias"].data_ptr()
+
     def test_a_shape_that_no_rule_made(self) -> None:
         with pytest.raises(
             WeightsError,
