@@ -160,3 +160,8 @@ def test_prompts_that_cannot_be_continued_say_why(
 ) -> None:
     with pytest.raises(GenerationError, match=text):
         generate(BagModel(), tokens, attention_mask=mask, **{"max_new_tokens": 2, **options})
+
+
+def test_the_loop_itself_wants_a_token_to_make() -> None:
+    with pytest.raises(GenerationError, match="`max_new_tokens` must be at least 1, but is 0"):
+        next(generate_tokens(BagModel(), torch.tensor([[1]]), max_new_tokens=0))

@@ -258,6 +258,9 @@ def test_errors_name_the_cause(make: Make, decoder: Path) -> None:
         fill("plain")
     with pytest.raises(OptionError, match="target 'sunshiny' is not one token"):
         fill("[MASK]", targets="sunshiny")
+    fill.tokenizer.mask_token = None
+    with pytest.raises(OptionError, match="no mask token, so there is nothing to fill"):
+        fill("plain")
     ner = pipeline("ner", make("BertForTokenClassification"))
     with pytest.raises(OptionError, match="must be one of none, simple, but is 'simpel'. Did you mean 'simple'"):
         ner("a", aggregation_strategy="simpel")

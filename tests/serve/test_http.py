@@ -16,6 +16,7 @@ from mock_engine import ByteTokenizer, EchoModel
 from starlette.testclient import TestClient
 
 from plait.errors import MissingExtraError, OptionError
+from plait.generate import GenerationConfig
 from plait.serve import serve
 from plait.serve.engine import Engine
 from plait.serve.http import application
@@ -145,6 +146,15 @@ def test_errors_are_in_the_protocols_shape(
         assert response.status_code == status
         assert text in response.json()["error"]["message"]
         assert response.json()["error"]["param"] == param
+
+
+def test_options_of_the_model_that_are_not_supported_are_told() -> None:
+    model = EchoModel("a")
+    model.generation_config = GenerationConfig(num_beams=4)
+    with client_of(model) as client:
+        response = client.post(CHAT, json=HELLO)
+        assert response.status_code == 400
+        assert "`num_beams=4` is not supported" in response.json()["error"]["message"]
 
 
 def test_the_key_guards_all_but_health() -> None:
