@@ -28,9 +28,7 @@ log = logger("train")
 class TrainerState:
     """How far a run has come; trainer_state.json is this, readable under the names that transformers uses.
 
-    `log_history` holds every logged dict with its step. `loss_total` and `loss_count` are the summed loss since the
-    last log line, `run_total` and `run_count` since the start: sums, so that resumed averages are the same to the bit.
-    `plan` is what the order of the rows depends on.
+    `log_history` holds every logged dict with its step.
     """
 
     epoch: float = 0.0
@@ -49,11 +47,6 @@ class TrainerState:
     is_world_process_zero: bool = True
     is_hyper_param_search: bool = False
     stateful_callbacks: dict[str, dict[str, Any]] = field(default_factory=dict)
-    plan: dict[str, Any] = field(default_factory=dict)
-    loss_total: float = 0.0
-    loss_count: float = 0.0
-    run_total: float = 0.0
-    run_count: float = 0.0
 
     def save_to_json(self, path: str | Path) -> None:
         """Write the state to a JSON file."""
@@ -168,7 +161,7 @@ class Callbacks:
         for member in self.members:
             answer = getattr(member, event)(self.args, self.state, self.control, **context)
             if isinstance(answer, TrainerControl):
-                self.control = answer
+                vars(self.control).update(vars(answer))
         return self.control
 
     def states(self) -> dict[str, dict[str, Any]]:

@@ -3,7 +3,8 @@
     checkpoint-120/
       model.safetensors …    the model, as `save_pretrained` or its state dict gives it
       optimizer.json + .safetensors, scheduler.json, scaler.json, random.json + .safetensors
-      trainer_state.json     progress and history, readable like the file of that name in transformers
+      trainer_state.json     how far it has come, and the history; transformers reads it too
+      progress.json          the place in the data, what the order of its rows depends on, running sums of the loss
       training_args.json
       complete.json          the marker, written last: name and size of every file
 
@@ -32,6 +33,7 @@ from plait.errors import TrainingError
 
 MARKER = "complete.json"
 STATE = "trainer_state.json"
+PROGRESS = "progress.json"
 _NAME = re.compile(r"checkpoint-(\d+)")
 _ASIDE = re.compile(r"\.(checkpoint-\d+)\.(partial|removed)")
 

@@ -54,6 +54,7 @@ class WandbCallback(TrainerCallback):
         """Open the run."""
         if state.is_world_process_zero:
             mode = {"mode": "offline"} if settings.offline() else {}
+            args.report_dir.mkdir(parents=True, exist_ok=True)
             self.run = self.wandb.init(name=args.run_name, config=args.to_dict(), dir=str(args.report_dir), **mode)
 
     def on_log(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

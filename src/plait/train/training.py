@@ -2,7 +2,7 @@
 
     epoch → step: batches → update → due? log, evaluate, save → …      (Trainer.train makes one `Training` and runs it)
 
-Progress is counted in updates alone: epoch and position within it follow from the step, so a checkpoint needs no more.
+Where it is in the data is an epoch and a number of updates within it; from these the sampler knows every later row.
 """
 
 from __future__ import annotations
@@ -49,6 +49,8 @@ class Training:
         self._enable_gradient_checkpointing()
         trainer.state = trainer.fresh_state()
         self.loader = trainer.get_train_dataloader()
+        self.plan: dict[str, Any] = {}  # what the order of the rows depends on
+        self.epoch, self.position = 0, 0
         self.steps_per_epoch = self._measure()
         trainer.create_optimizer_and_scheduler(trainer.state.max_steps)
         self.updater = Updater(
@@ -78,21 +80,19 @@ class Training:
         done = self.state.global_step
         trainer.tell("on_train_begin")
         with trainer.progress.training(self.state.max_steps, done=done) as advance:
-            for epoch in range(done // self.steps_per_epoch, self.state.num_train_epochs):
-                first = self.state.global_step - epoch * self.steps_per_epoch
-                batches = self._epoch(epoch, first * self.args.gradient_accumulation_steps)
+            while self.epoch < self.state.num_train_epochs and self.state.global_step < self.state.max_steps:
+                batches = self._batches()
                 if generators is not None:  # last of all: nothing between here and the next step may draw
                     randomness.restore(generators)
                     generators = None
                 control.should_epoch_stop = False
                 trainer.tell("on_epoch_begin")
-                for step in range(first + 1, self.steps_per_epoch + 1):
-                    self._step(batches, epoch + step / self.steps_per_epoch, last=step == self.steps_per_epoch)
+                while not self._epoch_is_over():
+                    self._step(batches)
                     advance()
-                    if control.should_training_stop or control.should_epoch_stop:
-                        break
                 if control.should_training_stop:
                     break
+                self.epoch, self.position = self.epoch + 1, 0
         return self._finish(done)
 
     # -- before --------------------------------------------------------------------------------------------------------
@@ -116,11 +116,11 @@ class Training:
         state.num_train_epochs = -(-state.max_steps // steps_per_epoch)
         for name in ("logging_steps", "eval_steps", "save_steps"):
             setattr(state, name, steps_of(getattr(args, name), state.max_steps))
-        state.plan = {"batches": batches, "gradient_accumulation_steps": args.gradient_accumulation_steps}
+        self.plan = {"batches": batches, "gradient_accumulation_steps": args.gradient_accumulation_steps}
         if isinstance(self.loader, Loader):
             plan = self.loader.batches.plan
-            state.plan |= {"rows": plan.rows, "batch size of all processes": plan.global_batch}
-            state.plan |= {"seed": plan.seed, "train_sampling_strategy": plan.strategy}
+            self.plan |= {"rows": plan.rows, "batch size of all processes": plan.global_batch}
+            self.plan |= {"seed": plan.seed, "train_sampling_strategy": plan.strategy}
         return steps_per_epoch
 
     def _resume(self, source: str | Path | bool | None) -> Mapping[str, Tensor] | None:
@@ -136,13 +136,14 @@ class Training:
             return None
         folder = checkpoint.locate(source, self.folder)
         saved = TrainerState.load_from_json(folder / checkpoint.STATE)
-        self._check_plan(saved, folder)
+        progress = checkpoint.read_json(folder / checkpoint.PROGRESS)
+        self._check_plan(progress["plan"], folder)
         load_model(trainer.model, folder)
         names = [name for name in ("optimizer", "scheduler", "scaler") if (folder / f"{name}.json").exists()]
         self.updater.load_state({name: checkpoint.read_tree(folder, name) for name in names})
         trainer.callbacks.load_states(saved.stateful_callbacks)
-        sums = [saved.loss_total, saved.loss_count, saved.run_total, saved.run_count]
-        self.sums += torch.tensor(sums, dtype=torch.float64).to(self.sums)
+        self.sums += torch.tensor(progress["sums"], dtype=torch.float64).to(self.sums)
+        self.epoch, self.position = progress["epoch"], progress["position"]
         moved = self.folder / f"checkpoint-{saved.best_global_step}"
         if saved.best_model_checkpoint and not Path(saved.best_model_checkpoint).is_dir() and moved.is_dir():
             saved.best_model_checkpoint = str(moved)
@@ -157,28 +158,33 @@ class Training:
             )
         return generators.get(trainer.processes.rank)
 
-    def _check_plan(self, saved: TrainerState, folder: Path) -> None:
-        for name, value in self.state.plan.items():
-            if saved.plan.get(name) != value:
+    def _check_plan(self, saved: Mapping[str, Any], folder: Path) -> None:
+        for name, value in self.plan.items():
+            if saved.get(name) != value:
                 raise TrainingError(
-                    f"cannot resume from {folder}: in its run, {name} was {saved.plan.get(name)!r}, now it is "
+                    f"cannot resume from {folder}: in its run, {name} was {saved.get(name)!r}, now it is "
                     f"{value!r}, so other rows would come next. Give both runs the same data and batch arguments."
                 )
 
     # -- step by step --------------------------------------------------------------------------------------------------
 
-    def _epoch(self, epoch: int, position: int) -> Iterator[Batch | None]:
-        """The batches of an epoch from `position` on."""
+    def _batches(self) -> Iterator[Batch | None]:
+        """The batches that remain of this epoch."""
         loader: DataLoader[Any] = self.loader
+        position = self.position * self.args.gradient_accumulation_steps
         if isinstance(loader, Loader):
-            loader.seek(epoch, position)
+            loader.seek(self.epoch, position)
             return iter(loader)
         if position:
             log.warning("this loader cannot seek: %d batches are read and thrown away to resume.", position)
         return itertools.islice(iter(loader), position, None)
 
-    def _step(self, batches: Iterator[Batch | None], epoch: float, *, last: bool) -> None:
-        """One update, and what is due after it; `last` of its epoch."""
+    def _epoch_is_over(self) -> bool:
+        control = self.trainer.callbacks.control
+        return self.position == self.steps_per_epoch or control.should_epoch_stop or control.should_training_stop
+
+    def _step(self, batches: Iterator[Batch | None]) -> None:
+        """One update, and what is due after it."""
         trainer, control = self.trainer, self.trainer.callbacks.control
         trainer.model.train()
         trainer.tell("on_step_begin")
@@ -191,9 +197,10 @@ class Training:
         )
         self.sums += torch.stack([update.total, update.count, update.total, update.count])
         self.state.global_step += 1
-        self.state.epoch = epoch
+        self.position += 1
+        self.state.epoch = self.epoch + self.position / self.steps_per_epoch
         trainer.tell("on_step_end")
-        if last or control.should_training_stop:
+        if self._epoch_is_over():
             trainer.tell("on_epoch_end")
         if control.should_log:
             control.should_log = False
@@ -236,19 +243,22 @@ class Training:
     def _save(self) -> None:
         """Write a checkpoint of this step, and remove those that are no longer wanted."""
         trainer, state = self.trainer, self.state
-        state.loss_total, state.loss_count, state.run_total, state.run_count = self.sums.tolist()
         state.stateful_callbacks = trainer.callbacks.states()
         if state.best_global_step == state.global_step:
             state.best_model_checkpoint = str(self.folder / f"checkpoint-{state.global_step}")
         processes = trainer.processes
         parts = {name: processes.gather(tensor) for name, tensor in randomness.capture().items()}
         generators = {rank: {name: part[rank] for name, part in parts.items()} for rank in range(processes.count)}
+        over = self.position == self.steps_per_epoch or trainer.callbacks.control.should_epoch_stop
+        place = {"epoch": self.epoch + 1, "position": 0} if over else {"epoch": self.epoch, "position": self.position}
+        progress = {**place, "sums": self.sums.tolist(), "plan": self.plan}
 
         def write(folder: Path) -> None:
             trainer.write_model(folder)
             for name, tree in {**self.updater.state(), "random": generators}.items():
                 checkpoint.write_tree(folder, name, tree)
             state.save_to_json(folder / checkpoint.STATE)
+            checkpoint.write_json(folder / checkpoint.PROGRESS, progress)
 
         if processes.main:
             written = checkpoint.commit(self.folder, state.global_step, write)
