@@ -14,6 +14,7 @@ import pytest
 from plait.errors import ConfigError, OptionError
 from plait.models.auto import AutoConfig
 from plait.models.config import Config
+from plait.models.registry import FAMILIES
 
 # The keys of the article's file, and what it prints.
 ARTICLE = """BertConfig {
@@ -201,7 +202,7 @@ def test_an_unknown_model_type_names_the_nearest(tmp_path: Path) -> None:
         AutoConfig.from_pretrained(tmp_path)
     assert str(caught.value) == (
         f"`model_type` 'lama' is not a family of plait (config.json of {tmp_path}). Did you mean 'llama'? "
-        "The families are: bert, llama, qwen2."
+        f"The families are: {', '.join(FAMILIES)}."
     )
     (tmp_path / "config.json").write_text('{"hidden_size": 3}')
     with pytest.raises(

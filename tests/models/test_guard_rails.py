@@ -60,6 +60,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "sliding_window": 5,
         "max_window_layers": 1,
     },
+    "mistral": {**_LLAMA, "model_type": "mistral", "sliding_window": 5},
+    "qwen3": {**_LLAMA, "model_type": "qwen3", "head_dim": 12},
 }
 
 
@@ -90,7 +92,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("AttentionSpec", "head_dim"): lambda dim: dim * 2,
     ("AttentionSpec", "scale"): lambda scale: scale * 1.05,
     ("AttentionSpec", "rope"): lambda rope: None if rope else specs.RopeSpec(theta=100.0, dim=8),
-    ("AttentionSpec", "qk_norm"): lambda norm: NORM,
+    ("AttentionSpec", "qk_norm"): lambda norm: None if norm else NORM,
     ("AttentionSpec", "softcap"): lambda cap: 2.0,
     ("AttentionSpec", "dropout"): lambda dropout: 0.5,
     ("MLPSpec", "width"): lambda width: width + 1,
@@ -203,6 +205,7 @@ def padding_gradient(network: SingleModel) -> Tensor:
         ("llama-llama3", "base"),
         ("llama-yarn", "base"),
         ("qwen2", "causal_lm"),
+        ("qwen3", "causal_lm"),
     ],
 )
 def test_every_field_moves_the_output(name: str, task: str) -> None:

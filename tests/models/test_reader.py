@@ -14,7 +14,11 @@ from plait.models.reader import HARMLESS, Reader
 from plait.models.registry import FAMILIES, family_of
 from plait.nn.spec import LinearScaling, Llama3Scaling, RopeSpec, Single, YarnScaling
 
+_TINY = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 11}
+_GROUPED = {**_TINY, "num_key_value_heads": 2}
 TINY = {
+    "mistral": _GROUPED,
+    "qwen3": {**_GROUPED, "head_dim": 4},
     "bert": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 11},
     "llama": {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 11},
     "qwen2": {

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 import transformers
+from decoder_cases import DECODERS
 from torch import Tensor, nn
 
 from plait.models import auto
@@ -137,6 +138,7 @@ CASES: dict[str, Case] = {
         ("base", "causal_lm"),
     ),
 }
+CASES |= {name: Case(*parts) for name, parts in DECODERS.items()}
 PAIRS = [(name, task) for name, case in CASES.items() for task in case.tasks]
 
 
@@ -150,7 +152,7 @@ def reference(case: Case, task: str, *, seed: int = 0, **changes: Any) -> Any:
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             noise = torch.randn(parameter.shape, generator=generator) * 0.2
-            norm = "norm" in name.lower() and name.endswith("weight")
+            norm = ("norm" in name.lower() or ".ln_" in f".{name}") and name.endswith("weight")
             parameter.copy_(1 + noise if norm else noise)
         if (head := getattr(model, "cls", None)) is not None and hasattr(head, "predictions"):
             # Untied, the reference keeps a second bias that no forward reads.
@@ -246,15 +248,19 @@ def _heard(model: nn.Module, names: dict[str, str], heard: dict[str, Tensor]) ->
         handle.remove()
 
 
+# Kinds of layers -> the part that gives, or with "<" takes, what plait has behind attention.
+_ATTENDED = {"BertLayer": "attention"}
+
+
 def _sublayers(model: Any) -> dict[str, str]:
     """Names of plait's sublayers -> where the reference has the same numbers."""
     names: dict[str, str] = {}
     for name, module in model.named_modules():
         kind, index = type(module).__name__, name.rsplit(".", 1)[-1]
-        if kind == "BertLayer":
-            names |= {f"layers.{index}.attention": f"{name}.attention", f"layers.{index}.mlp": name}
-        elif kind.endswith("DecoderLayer"):
-            names |= {f"layers.{index}.attention": f"<{name}.post_attention_layernorm", f"layers.{index}.mlp": name}
+        part = _ATTENDED.get(kind, "<post_attention_layernorm" if kind.endswith("DecoderLayer") else None)
+        if part is not None:
+            attended = f"<{name}.{part[1:]}" if part.startswith("<") else f"{name}.{part}"
+            names |= {f"layers.{index}.attention": attended, f"layers.{index}.mlp": name}
     return names
 
 

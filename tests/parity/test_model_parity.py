@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from decoder_cases import CHANGED, DECODERS
 from parity_harness import (
     BATCH,
     CASES,
@@ -285,6 +286,21 @@ MUTATIONS: dict[str, tuple[str, dict[str, Any], Any]] = {
     "qwen2 window layers": ("qwen2-windows-tied", {"max_window_layers": 2}, None),
     "qwen2 key bias": ("qwen2", {}, zeroed("layers.0.self_attn.value_proj.bias".replace("value", "v"))),
 }
+
+
+def moved(name: str) -> Any:
+    def mutate(model: Any) -> None:
+        with torch.no_grad():
+            model.get_parameter(name).view(-1)[0].add_(0.3)
+
+    return scaled if name == "scale" else mutate
+
+
+MUTATIONS |= {key: (name, changes, moved(what) if what else None) for key, (name, changes, what) in CHANGED.items()}
+
+
+def test_every_decoder_has_a_mutation() -> None:
+    assert {name for name, _, _ in CHANGED.values()} >= {name for name, (_, _, tasks) in DECODERS.items() if tasks[1:]}
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)

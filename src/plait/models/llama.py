@@ -6,6 +6,8 @@ Configuration: https://huggingface.co/meta-llama/Llama-3.1-8B.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from plait.errors import ConfigError
 from plait.models.family import Head, pre_norm_layer
 from plait.models.positions import rope
@@ -19,11 +21,12 @@ from plait.nn.spec import (
     NormSpec,
     PoolSpec,
     ProjectionBias,
+    RopeSpec,
     Single,
     StackSpec,
     TextFrontendSpec,
 )
-from plait.weights.rules import Rules, ignore, rename, tied
+from plait.weights.rules import Rule, Rules, ignore, rename, tied
 
 NAME = "Llama"
 
@@ -72,11 +75,20 @@ def head_dim(reader: Reader) -> int:
     return width // heads
 
 
-def decoder(reader: Reader, *, attention_bias: ProjectionBias, mlp_bias: bool, windows: list[int | None]) -> Single:
-    """The stack that Llama and its relatives share; they differ by biases and windows."""
+def decoder(
+    reader: Reader,
+    *,
+    attention_bias: ProjectionBias,
+    mlp_bias: bool,
+    windows: Sequence[int | None],
+    rotations: Sequence[RopeSpec | None] | None = None,
+    qk_norm: bool = False,
+) -> Single:
+    """The stack that Llama and its relatives share. They differ by biases, by the window and the rotation of each
+    layer (`rotations`: None for the same one in all), and by a norm on each head's query and key."""
     norm = NormSpec(kind="rms", eps=reader.number("rms_norm_eps"))
     dim, heads, vocabulary = head_dim(reader), reader.integer("num_attention_heads"), reader.integer("vocab_size")
-    rotation, dropout = rope(reader, dim=dim), reader.probability("attention_dropout")
+    dropout = reader.probability("attention_dropout")
     kv_heads = reader.optional_integer("num_key_value_heads") or heads
     activation = reader.activation("hidden_act")
     mlp = MLPSpec(width=reader.integer("intermediate_size"), activation=activation, gated=True, bias=mlp_bias)
@@ -91,11 +103,12 @@ def decoder(reader: Reader, *, attention_bias: ProjectionBias, mlp_bias: bool, w
                 mask=MaskSpec(causal=True, window=window),
                 bias=attention_bias,
                 rope=rotation,
+                qk_norm=norm if qk_norm else None,
                 dropout=dropout,
             ),
             mlp,
         )
-        for window in windows
+        for window, rotation in zip(windows, rotations or [rope(reader, dim=dim)] * len(windows), strict=True)
     )
     frontend = TextFrontendSpec(vocabulary=vocabulary, padding=reader.padding(vocabulary=vocabulary))
     return Single(stack=StackSpec(width=reader.integer("hidden_size"), frontend=frontend, layers=layers, norm=norm))
@@ -113,61 +126,78 @@ def spec(reader: Reader) -> Single:
     )
 
 
-def _language(reader: Reader) -> LanguageHeadSpec:
+def language(reader: Reader) -> LanguageHeadSpec:
+    """Scores over the vocabulary, with the embedding's weight where the configuration ties them."""
     return LanguageHeadSpec(vocabulary=reader.integer("vocab_size"), tied=reader.flag("tie_word_embeddings"))
 
 
-def _classifier(reader: Reader) -> ClassifierHeadSpec:
+def classifier(reader: Reader) -> ClassifierHeadSpec:
+    """Scores over labels, of the last token."""
     return ClassifierHeadSpec(labels=reader.integer("num_labels"), bias=False)
 
 
-def _token_classifier(reader: Reader) -> ClassifierHeadSpec:
+def token_classifier(reader: Reader) -> ClassifierHeadSpec:
+    """Scores over labels, of every token."""
     return ClassifierHeadSpec(
         labels=reader.integer("num_labels"), dropout=reader.probability("classifier_dropout", default=0.1)
     )
 
 
-def _names(prefix: str, other: str) -> Rules:
+def ends(reader: Reader) -> ClassifierHeadSpec:
+    """Two scores of every token: an answer begins here, and ends here."""
+    return ClassifierHeadSpec(labels=2)
+
+
+NAMES = {
+    "embed_tokens.weight": "stack.frontend.tokens.weight",
+    "layers.{i}.self_attn.q_proj.{wb}": "stack.layers.{i}.attention.query.{wb}",
+    "layers.{i}.self_attn.k_proj.{wb}": "stack.layers.{i}.attention.key.{wb}",
+    "layers.{i}.self_attn.v_proj.{wb}": "stack.layers.{i}.attention.value.{wb}",
+    "layers.{i}.self_attn.o_proj.{wb}": "stack.layers.{i}.attention.output.{wb}",
+    "layers.{i}.mlp.{p:gate|up|down}_proj.{wb}": "stack.layers.{i}.mlp.{p}.{wb}",
+    "layers.{i}.input_layernorm.weight": "stack.layers.{i}.around_attention.before.weight",
+    "layers.{i}.post_attention_layernorm.weight": "stack.layers.{i}.around_mlp.before.weight",
+    "norm.weight": "stack.norm.weight",
+}
+QK_NORMS = {
+    "layers.{i}.self_attn.q_norm.weight": "stack.layers.{i}.attention.query_norm.weight",
+    "layers.{i}.self_attn.k_norm.weight": "stack.layers.{i}.attention.key_norm.weight",
+}
+
+
+def names(table: Mapping[str, str], *more: Rule, prefix: str = "model.", other: str = "transformer.") -> Rules:
     """The stack's weights, whose names begin with `prefix`, or `other` in files of other heads, or neither."""
-    table = {
-        "embed_tokens.weight": "stack.frontend.tokens.weight",
-        "layers.{i}.self_attn.q_proj.{wb}": "stack.layers.{i}.attention.query.{wb}",
-        "layers.{i}.self_attn.k_proj.{wb}": "stack.layers.{i}.attention.key.{wb}",
-        "layers.{i}.self_attn.v_proj.{wb}": "stack.layers.{i}.attention.value.{wb}",
-        "layers.{i}.self_attn.o_proj.{wb}": "stack.layers.{i}.attention.output.{wb}",
-        "layers.{i}.mlp.{p:gate|up|down}_proj.{wb}": "stack.layers.{i}.mlp.{p}.{wb}",
-        "layers.{i}.input_layernorm.weight": "stack.layers.{i}.around_attention.before.weight",
-        "layers.{i}.post_attention_layernorm.weight": "stack.layers.{i}.around_mlp.before.weight",
-        "norm.weight": "stack.norm.weight",
-    }
     return Rules(
         *(rename(prefix + theirs, ours, also=[other + theirs]) for theirs, ours in table.items()),
+        *more,
         ignore(prefix + "layers.{i}.self_attn.rotary_emb.inv_freq", "computed from the configuration"),
         prefixes=(prefix,),
     )
 
 
-RULES = _names("model.", "transformer.")
+RULES = names(NAMES)
 
 
-def heads(name: str) -> dict[str, Head]:
-    """The heads of a decoder family called `name`."""
+def heads(name: str, table: Mapping[str, str] = NAMES, *, span: Rules | None = None) -> dict[str, Head]:
+    """The heads of a decoder family called `name`, whose stack has the names of `table`.
+
+    `span`: the stack's names under the head for question answering, the one whose published names begin otherwise.
+    """
     score = (rename("score.{wb}", "head.projection.{wb}"),)
     return {
         "base": Head(architecture=f"{name}Model"),
         "causal_lm": Head(
-            architecture=f"{name}ForCausalLM", spec=_language, rules=(tied("lm_head.weight", "head.projection.weight"),)
+            architecture=f"{name}ForCausalLM", spec=language, rules=(tied("lm_head.weight", "head.projection.weight"),)
         ),
         "sequence_classification": Head(
-            architecture=f"{name}ForSequenceClassification", pool=PoolSpec(where="last"), spec=_classifier, rules=score
+            architecture=f"{name}ForSequenceClassification", pool=PoolSpec(where="last"), spec=classifier, rules=score
         ),
-        "token_classification": Head(architecture=f"{name}ForTokenClassification", spec=_token_classifier, rules=score),
+        "token_classification": Head(architecture=f"{name}ForTokenClassification", spec=token_classifier, rules=score),
         "question_answering": Head(
             architecture=f"{name}ForQuestionAnswering",
-            spec=lambda reader: ClassifierHeadSpec(labels=2),
+            spec=ends,
             rules=(rename("qa_outputs.{wb}", "head.projection.{wb}"),),
-            # The one head whose published names begin otherwise.
-            stack=_names("transformer.", "model."),
+            stack=span or names(table, prefix="transformer.", other="model."),
         ),
     }
 

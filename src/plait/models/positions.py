@@ -8,7 +8,7 @@ torch here.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from plait.errors import ConfigError, nearest
 from plait.models.reader import Reader, as_strings
@@ -109,18 +109,24 @@ def windows(reader: Reader, *, layers: int) -> list[int | None]:
     size = reader.optional_integer("sliding_window")
     first = reader.optional_integer("max_window_layers", least=0)
     window = size if reader.flag("use_sliding_window") else None
-    kinds = reader.value("layer_types")
-    if kinds is None:
-        return [window if first is not None and index >= first else None for index in range(layers)]
-    kinds = as_strings(kinds)
+    slides = [window is not None and first is not None and index >= first for index in range(layers)]
+    slides = sliding_layers(reader, slides)
+    if window is None and any(slides):
+        raise ConfigError(
+            f"`layer_types` asks for sliding_attention, but no window is set ({reader.label}). "
+            "Set use_sliding_window=True and sliding_window to a number of tokens."
+        )
+    return [window if slide else None for slide in slides]
+
+
+def sliding_layers(reader: Reader, default: Sequence[bool]) -> list[bool]:
+    """Which layers look through a window, by `layer_types` or, where that is absent, as in `default`."""
+    if reader.value("layer_types") is None:
+        return list(default)
+    kinds, layers = as_strings(reader.value("layer_types")), len(default)
     if kinds is None or len(kinds) != layers or not set(kinds) <= set(LAYER_TYPES):
         raise ConfigError(
             f"`layer_types` must name {' or '.join(LAYER_TYPES)} for each of the {layers} layers, "
             f"but is {reader.value('layer_types')!r} ({reader.label})."
         )
-    if window is None and "sliding_attention" in kinds:
-        raise ConfigError(
-            f"`layer_types` asks for sliding_attention, but no window is set ({reader.label}). "
-            "Set use_sliding_window=True and sliding_window to a number of tokens."
-        )
-    return [window if kind == "sliding_attention" else None for kind in kinds]
+    return [kind == "sliding_attention" for kind in kinds]
