@@ -648,6 +648,7 @@ def test_early_stopping(tmp_path: Path) -> None:
         callbacks=[EarlyStoppingCallback(early_stopping_patience=3)],
     )
     assert trainer.train().global_step == 4
+    assert trainer.train().global_step == 4  # a new run counts anew
     with pytest.raises(TrainingError, match="early stopping needs evaluations and a metric"):
         Trainer(Regressor(), arguments(tmp_path), train_dataset=ROWS, callbacks=[EarlyStoppingCallback()]).train()
     with pytest.raises(

@@ -220,7 +220,9 @@ class EarlyStoppingCallback(TrainerCallback):
         self.worse = 0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Check that there is something to go by."""
+        """Check that there is something to go by, and count anew in a new run."""
+        if state.global_step == 0:
+            self.worse = 0
         if args.eval_strategy == "no" or args.metric_for_best_model is None:
             raise TrainingError(
                 "early stopping needs evaluations and a metric: set eval_strategy to 'steps' or 'epoch' and "

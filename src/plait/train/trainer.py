@@ -89,7 +89,9 @@ class Trainer:
         self.model_init = model_init
         self.compute_loss_func = compute_loss_func
         self._own_loss = type(self).compute_loss is not Trainer.compute_loss
-        self._place(model if model is not None else model_init() if model_init else nn.Module())
+        first = model_init() if model_init is not None else model
+        assert first is not None
+        self._place(first)
         self.processing_class = processing_class if processing_class is not None else tokenizer
         self.data_collator = data_collator or (
             DataCollatorWithPadding(self.processing_class)
