@@ -14,9 +14,9 @@ from __future__ import annotations
 
 import codecs
 from collections.abc import Iterable, Mapping
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from plait.text.letters import bytes_of_letters
 from plait.text.tokenizer import CLEANUPS
 from plait.text.vocabulary import id_list
 
@@ -77,26 +77,12 @@ def decoder_kinds(decoder: Mapping[str, Any] | None) -> set[str]:
     return {decoder["type"]}
 
 
-@lru_cache(maxsize=1)
-def letters_of_bytes() -> dict[str, int]:
-    """Letter → byte of byte-level BPE: printable Latin-1 stands for itself, the rest for letters from U+0100 on.
-
-    GPT-2 (Radford et al. 2019) writes bytes this way so that every token is visible text.
-    """
-    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
-    others = [byte for byte in range(256) if byte not in set(printable)]
-    return {
-        **{chr(byte): byte for byte in printable},
-        **{chr(256 + place): byte for place, byte in enumerate(others)},
-    }
-
-
 class _Bytes:
     """Byte-level BPE. Python's and the crate's UTF-8 decoders put U+FFFD in the same places (Unicode, table 3-8)."""
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._engine = tokenizer.engine
-        self._bytes = letters_of_bytes()
+        self._bytes = bytes_of_letters()
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def add(self, index: int) -> str:

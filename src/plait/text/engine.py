@@ -71,11 +71,11 @@ class Defaults:
     pad_token_type_id: int = 0
 
 
-# One token at characters 0–1, in the crate's own serial form: what a post-processor makes of it shows its frame.
-_PROBE = json.dumps(
-    {
+def _probe(sequence: int) -> tokenizers.Encoding:
+    """One token at characters 0–1 of a sequence: what a post-processor makes of it shows its frame."""
+    state = {
         "ids": [0],
-        "type_ids": [0],
+        "type_ids": [sequence],
         "tokens": [""],
         "words": [None],
         "offsets": [[0, 1]],
@@ -84,7 +84,9 @@ _PROBE = json.dumps(
         "overflowing": [],
         "sequence_ranges": {},
     }
-).encode()
+    encoding = tokenizers.Encoding()
+    encoding.__setstate__(json.dumps(state).encode())
+    return encoding
 
 
 class CrateEngine:
@@ -150,16 +152,11 @@ class CrateEngine:
         """What stands around one or two sequences, read off the post-processor once."""
         key = (sequences, special)
         if key not in self._frames:
-            self._frames[key] = self._probe(sequences, special)
+            self._frames[key] = self._read_frame(sequences, special)
         return self._frames[key]
 
-    def _probe(self, sequences: int, special: bool) -> Frame:
-        parts = []
-        for _ in range(sequences):
-            part = tokenizers.Encoding()
-            part.__setstate__(_PROBE)
-            parts.append(part)
-        whole = self._crate.post_process(parts[0], parts[1] if sequences == 2 else None, special)
+    def _read_frame(self, sequences: int, special: bool) -> Frame:
+        whole = self._crate.post_process(_probe(0), _probe(1) if sequences == 2 else None, special)
         rows = zip(whole.sequence_ids, whole.ids, whole.tokens, whole.type_ids, strict=True)
         return Frame(
             tuple(

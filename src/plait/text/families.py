@@ -21,6 +21,7 @@ class Family:
     inputs: tuple[str, ...] = IDS_AND_MASK
     roles: Mapping[str, str] = field(default_factory=dict)
     padding_side: str | None = None
+    spaced_mask: bool = False  # the space before a mask token belongs to it
 
 
 def _roles(**tokens: str) -> dict[str, str]:
@@ -46,22 +47,23 @@ FAMILIES: dict[str, Family] = {
         Family(inputs=WITH_TYPES, roles=_BERT),
     ),
     "distilbert": Family(roles=_BERT),
-    "mpnet": Family(roles={**_ROBERTA, "unk_token": "[UNK]"}),
+    "mpnet": Family(roles={**_ROBERTA, "unk_token": "[UNK]"}, spaced_mask=True),
     "deberta": Family(inputs=TYPES_LAST, roles=_DEBERTA),
     "debertav2": Family(inputs=TYPES_LAST, roles=_DEBERTA),
-    "albert": Family(roles=_ALBERT),
+    "albert": Family(roles=_ALBERT, spaced_mask=True),
     **dict.fromkeys(
-        ("roberta", "xlmroberta", "bart", "mbart", "camembert", "longformer", "led"), Family(roles=_ROBERTA)
+        ("roberta", "xlmroberta", "bart", "mbart", "camembert", "longformer", "led"),
+        Family(roles=_ROBERTA, spaced_mask=True),
     ),
     **dict.fromkeys(("t5", "mt5", "umt5"), Family(roles=_T5)),
     "pegasus": Family(roles=_PEGASUS),
-    "xlnet": Family(roles=_XLNET, padding_side="left"),
+    "xlnet": Family(roles=_XLNET, padding_side="left", spaced_mask=True),
     "gpt2": Family(roles=_GPT2),
     "gptneox": Family(roles=_GPT2),
     "clip": Family(roles=_CLIP),
-    **dict.fromkeys(("llama", "codellama", "mistral", "mixtral", "phi3"), Family(roles=_LLAMA)),
-    **dict.fromkeys(("qwen2", "qwen2moe", "qwen3", "qwen3moe"), Family(roles=_QWEN2)),
-    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3text"), Family(roles=_GEMMA)),
+    **dict.fromkeys(("llama", "codellama", "mistral", "mixtral", "phi3"), Family(roles=_LLAMA, padding_side="left")),
+    **dict.fromkeys(("qwen", "qwen2", "qwen2moe", "qwen3", "qwen3moe"), Family(roles=_QWEN2)),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3", "gemma3text"), Family(roles=_GEMMA, padding_side="left")),
 }
 UNKNOWN = Family()
 
@@ -72,9 +74,12 @@ def stem(name: str | None) -> str:
     return text.replace("-", "").replace("_", "").lower()
 
 
+def name_of(tokenizer_class: str | None, model_type: str | None) -> str:
+    """The name of the family that a class, else a model type, stands for; "" when it is not known."""
+    name = stem(tokenizer_class if tokenizer_class else model_type)
+    return name if name in FAMILIES else ""
+
+
 def family(tokenizer_class: str | None, model_type: str | None) -> Family:
-    """The row for a class name, else for a model type, else one without defaults."""
-    for name in (tokenizer_class, model_type):
-        if found := FAMILIES.get(stem(name)):
-            return found
-    return UNKNOWN
+    """The row of that family, or one without defaults."""
+    return FAMILIES.get(name_of(tokenizer_class, model_type), UNKNOWN)

@@ -8,55 +8,34 @@ gives ids that are nearly right. https://github.com/ggml-org/ggml/blob/master/do
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, processors
 from tokenizers import Tokenizer as Crate
+from tokenizers import decoders, models, processors
 
 from plait.errors import TokenizerError, nearest
-from plait.text import load
+from plait.text import load, sentencepiece
+from plait.text.convert import wordpiece
 from plait.text.engine import CrateEngine
-from plait.text.families import Family, family
+from plait.text.families import UNKNOWN as UNKNOWN_FAMILY
+from plait.text.families import WITH_TYPES, Family
+from plait.text.sentencepiece import BYTE, CONTROL, NORMAL, SPACE, UNKNOWN, Piece
 from plait.text.special import ROLES
+from plait.text.splits import SPLITS
 from plait.text.tokenizer import Tokenizer
 
-NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6  # tokenizer.ggml.token_type
 
-_LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
-    r"|\s+(?!\S)|\s+"
-)
-_QWEN2 = _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")
+@dataclass(frozen=True)
+class _Built:
+    """An engine; which ends a text gets when the file does not say (None: the engine has its own); its class."""
 
-
-def _split(regex: str) -> Any:
-    """Words by a regex, then bytes as letters."""
-    return pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(regex), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-
-
-def _gpt2() -> Any:
-    return pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
-
-
-def _digits() -> Any:
-    return pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), _gpt2()])
-
-
-# tokenizer.ggml.pre → how a text is split. Names that share a rule share a row.
-SPLITS: dict[str, Callable[[], Any]] = {
-    **dict.fromkeys(("gpt-2", "gpt2", "phi-2", "mpt", "olmo"), _gpt2),
-    **dict.fromkeys(("smollm", "starcoder"), _digits),
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3"), lambda: _split(_LLAMA3)),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), lambda: _split(_QWEN2)),
-}
-COMPOSED = {"qwen2", "deepseek-r1-qwen"}  # texts are brought to NFC first
-WHOLE_WORDS = {"llama-bpe", "llama3", "llama-v3"}  # a word that is a token is not merged from its letters
+    crate: Crate
+    ends: tuple[bool, bool] | None
+    family: Family = UNKNOWN_FAMILY
 
 
 def from_gguf(metadata: Mapping[str, Any], **overrides: Any) -> Tokenizer:
@@ -72,45 +51,38 @@ def from_gguf(metadata: Mapping[str, Any], **overrides: Any) -> Tokenizer:
             f"tokenizer.ggml.model is {kind!r}, which is not a kind of tokenizer known here: {', '.join(KINDS)}."
             f"{nearest(str(kind), KINDS)} Load the tokenizer from the folder of the original model."
         )
+    pieces = _pieces(metadata)
+    built = KINDS[kind](metadata, pieces)
+    control = [piece.text for piece in pieces if piece.type == CONTROL]
+    engine = CrateEngine(built.crate)
+    config: dict[str, Any] = {**_roles(metadata, pieces), **_settings(metadata), **overrides}
+    roles = {role: config.get(role) for role in ROLES}
+    config["additional_special_tokens"] = [token for token in control if token not in roles.values()]
+    if built.ends is not None:
+        begin, end = (bool(config.get(flag, default)) for flag, default in zip(load.FRAME, built.ends, strict=True))
+        if begin or end:
+            load.set_ends(engine, roles, begin=begin, end=end)
+    name = str(overrides.get("name_or_path", metadata.get("general.name", "")))
+    return load.assemble(engine, config, built.family, name=name, overrides={})
+
+
+def _pieces(metadata: Mapping[str, Any]) -> list[Piece]:
+    """The vocabulary, in the order of ids."""
     tokens: Sequence[str] = metadata.get("tokenizer.ggml.tokens") or ()
     types: Sequence[int] = metadata.get("tokenizer.ggml.token_type") or [NORMAL] * len(tokens)
-    if not tokens or len(types) != len(tokens):
+    scores: Sequence[float] = metadata.get("tokenizer.ggml.scores") or [0.0] * len(tokens)
+    if not tokens or not len(types) == len(scores) == len(tokens):
         raise TokenizerError(
-            f"The GGUF metadata has {len(tokens)} tokens and {len(types)} token types; a tokenizer needs as many "
-            "of both. The file is cut short or was not converted with its tokenizer."
+            f"The GGUF metadata has {len(tokens)} tokens, {len(types)} token types and {len(scores)} scores; a "
+            "tokenizer needs as many of each. The file is cut short or was not converted with its tokenizer."
         )
-    crate = KINDS[kind](metadata, tokens)
-    control = _add(crate, tokens, types, CONTROL)
-    _add(crate, tokens, types, USER_DEFINED)
-    engine = CrateEngine(crate)
-    config: dict[str, Any] = {**_roles(metadata, tokens), **_settings(metadata), **overrides}
-    config["additional_special_tokens"] = [
-        token for token in control if token not in {config.get(role) for role in ROLES}
-    ]
-    roles = {role: config.get(role) for role in ROLES}
-    begin = bool(config.get("add_bos_token", kind == "llama"))
-    end = bool(config.get("add_eos_token", False))
-    if begin or end:
-        load.set_ends(engine, roles, begin=begin, end=end)
-    own = family(None, str(metadata.get("general.architecture")))
-    plain = Family(inputs=own.inputs, padding_side=own.padding_side)  # the roles are in the file
-    name = str(overrides.get("name_or_path", metadata.get("general.name", "")))
-    return load.assemble(engine, config, plain, name=name, overrides={})
+    if len(set(tokens)) != len(tokens):
+        twice = next(token for token, times in Counter(tokens).items() if times > 1)
+        raise TokenizerError(f"tokenizer.ggml.tokens holds {twice!r} more than once, so its id is not clear.")
+    return [Piece(*entry) for entry in zip(tokens, scores, types, strict=True)]
 
 
-def _add(crate: Crate, tokens: Sequence[str], types: Sequence[int], kind: int) -> list[str]:
-    """Make the tokens of a kind added tokens, found whole in a text; control tokens are special."""
-    found = [token for token, own in zip(tokens, types, strict=True) if own == kind]
-    special = kind == CONTROL
-    added = [AddedToken(token, special=special, normalized=False) for token in found]
-    if special:
-        crate.add_special_tokens(added)
-    else:
-        crate.add_tokens(added)
-    return found
-
-
-def _roles(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, str]:
+def _roles(metadata: Mapping[str, Any], pieces: Sequence[Piece]) -> dict[str, str]:
     """Special tokens by role, from their ids."""
     names = {
         "bos_token": "bos_token_id",
@@ -126,9 +98,9 @@ def _roles(metadata: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, str]
         index = metadata.get(f"tokenizer.ggml.{key}")
         if index is None:
             continue
-        if not 0 <= index < len(tokens):
-            raise TokenizerError(f"tokenizer.ggml.{key} is {index}, but the vocabulary has {len(tokens)} tokens.")
-        roles[role] = tokens[index]
+        if not 0 <= index < len(pieces):
+            raise TokenizerError(f"tokenizer.ggml.{key} is {index}, but the vocabulary has {len(pieces)} tokens.")
+        roles[role] = pieces[index].text
     return roles
 
 
@@ -141,16 +113,16 @@ def _settings(metadata: Mapping[str, Any]) -> dict[str, Any]:
         "add_bos_token": metadata.get("tokenizer.ggml.add_bos_token"),
         "add_eos_token": metadata.get("tokenizer.ggml.add_eos_token"),
     }
-    named = metadata.get("tokenizer.chat_templates")
-    if named:
+    if named := metadata.get("tokenizer.chat_templates"):
         texts = {name: metadata[f"tokenizer.chat_template.{name}"] for name in named}
         found["chat_template"] = {"default": found["chat_template"], **texts} if found["chat_template"] else texts
     return {key: value for key, value in found.items() if value is not None}
 
 
-def _pairs(merges: Sequence[str]) -> list[tuple[str, str]]:
+def _pairs(lines: Sequence[str]) -> list[tuple[str, str]]:
+    """Merges from lines of two tokens with a space between."""
     pairs = []
-    for line in merges:
+    for line in lines:
         left, gap, right = line.partition(" ")
         if not gap:
             raise TokenizerError(f"tokenizer.ggml.merges holds {line!r}; a merge is two tokens with a space between.")
@@ -158,23 +130,68 @@ def _pairs(merges: Sequence[str]) -> list[tuple[str, str]]:
     return pairs
 
 
-def _byte_level(metadata: Mapping[str, Any], tokens: Sequence[str]) -> Crate:
+def _byte_level(metadata: Mapping[str, Any], pieces: Sequence[Piece]) -> _Built:
     """`gpt2`: BPE over bytes that are written as letters."""
-    rule = metadata.get("tokenizer.ggml.pre")
-    if rule not in SPLITS:
+    name = metadata.get("tokenizer.ggml.pre")
+    if name not in SPLITS:
         raise TokenizerError(
-            f"tokenizer.ggml.pre is {rule!r}, and how it splits a text is not known here. Known: {', '.join(SPLITS)}."
-            f"{nearest(str(rule), SPLITS)} Load the tokenizer from the folder of the original model."
+            f"tokenizer.ggml.pre is {name!r}, and how it splits a text is not known here. Known: {', '.join(SPLITS)}."
+            f"{nearest(str(name), SPLITS)} Load the tokenizer from the folder of the original model."
         )
-    vocabulary = {token: index for index, token in enumerate(tokens)}
-    merges = _pairs(metadata.get("tokenizer.ggml.merges") or ())
-    crate = Crate(models.BPE(vocab=vocabulary, merges=merges, ignore_merges=rule in WHOLE_WORDS))
-    if rule in COMPOSED:
-        crate.normalizer = normalizers.NFC()
-    crate.pre_tokenizer = SPLITS[rule]()
+    split = SPLITS[name]
+    vocabulary = {piece.text: index for index, piece in enumerate(pieces)}
+    pairs = _pairs(metadata.get("tokenizer.ggml.merges") or ())
+    crate = Crate(models.BPE(vocab=vocabulary, merges=pairs, ignore_merges=split.whole))
+    if (normalizer := split.normalizer()) is not None:
+        crate.normalizer = normalizer
+    crate.pre_tokenizer = split.make()
     crate.decoder = decoders.ByteLevel()
     crate.post_processor = processors.ByteLevel(trim_offsets=False)
-    return crate
+    sentencepiece.add_whole(crate, pieces)
+    return _Built(crate, (split.begins, False))
 
 
-KINDS: dict[Any, Callable[[Mapping[str, Any], Sequence[str]], Crate]] = {"gpt2": _byte_level}
+def _sentencepiece(metadata: Mapping[str, Any], pieces: Sequence[Piece], *, kind: int) -> _Built:
+    """`llama` (BPE) and `t5` (unigram): the pieces of a sentencepiece model."""
+    # A token of spaces alone stands in the file as spaces; to the engine a space is ▁.
+    spelled = [
+        Piece(SPACE * len(piece.text) if piece.text.strip(" ") == "" else piece.text, piece.score, piece.type)
+        for piece in pieces
+    ]
+    unknown = metadata.get("tokenizer.ggml.unknown_token_id")
+    model = sentencepiece.Model(
+        pieces=spelled,
+        type=kind,
+        byte_fallback=any(piece.type == BYTE for piece in pieces),
+        unknown=next((i for i, piece in enumerate(pieces) if piece.type == UNKNOWN), 0) if unknown is None else unknown,
+        charsmap=bytes(metadata.get("tokenizer.ggml.precompiled_charsmap") or ()),
+        dummy_prefix=bool(metadata.get("tokenizer.ggml.add_space_prefix", True)),
+        squeeze=bool(metadata.get("tokenizer.ggml.remove_extra_whitespaces", False)),
+    )
+    made = sentencepiece.crate(model)
+    if kind == sentencepiece.BPE:
+        return _Built(made, (True, False), Family(padding_side="left"))
+    return _Built(made, (False, True))
+
+
+def _wordpiece(metadata: Mapping[str, Any], pieces: Sequence[Piece]) -> _Built:
+    """`bert`: words that begin with ▁ in the file and continue without, the reverse of vocab.txt."""
+
+    def original(token: str) -> str:
+        if token.startswith(SPACE):
+            return token[1:]
+        return token if token.startswith("[") and token.endswith("]") else "##" + token
+
+    vocabulary = {original(piece.text): index for index, piece in enumerate(pieces)}
+    lower = bool(metadata.get("tokenizer.ggml.normalizer.lowercase", True))
+    crate = wordpiece(vocabulary, roles=_roles(metadata, pieces), lower=lower)
+    sentencepiece.add_whole(crate, pieces)
+    return _Built(crate, None, Family(inputs=WITH_TYPES))
+
+
+KINDS: dict[Any, Callable[[Mapping[str, Any], Sequence[Piece]], _Built]] = {
+    "gpt2": _byte_level,
+    "llama": partial(_sentencepiece, kind=sentencepiece.BPE),
+    "t5": partial(_sentencepiece, kind=sentencepiece.UNIGRAM),
+    "bert": _wordpiece,
+}

@@ -21,9 +21,9 @@ from pathlib import Path
 from typing import Any
 
 from plait import console
-from plait.errors import NotFoundError, OptionError, TokenizerError, nearest
+from plait.errors import OptionError, TokenizerError, nearest
 from plait.text.engine import CrateEngine, Engine
-from plait.text.families import Family, family
+from plait.text.families import Family, family, name_of
 from plait.text.special import ROLES, content
 from plait.text.tokenizer import Tokenizer
 
@@ -61,10 +61,11 @@ def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokeniz
     if (template := chat_templates(folder)) is not None:
         config["chat_template"] = template
     config |= overrides
-    kind = family(config.get("tokenizer_class"), config.get("model_type") or _model_type(folder))
-    engine = _engine(folder, config, fast=fast)
+    names = config.get("tokenizer_class"), config.get("model_type") or _model_type(folder)
+    engine = _engine(folder, config, name_of(*names))
     add_stated(engine, _stated_tokens(folder, config), source=str(folder))
-    return assemble(engine, config, kind, name=str(overrides.get("name_or_path", folder)), overrides=overrides)
+    name = str(overrides.get("name_or_path", folder))
+    return assemble(engine, config, family(*names), name=name, overrides=overrides, fast=fast)
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
@@ -104,12 +105,13 @@ def _model_type(folder: Path) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _engine(folder: Path, config: Mapping[str, Any], *, fast: bool) -> Engine:
+def _engine(folder: Path, config: Mapping[str, Any], name: str) -> Engine:
     path = folder / "tokenizer.json"
     if path.is_file():
         return CrateEngine.from_json(path.read_text(encoding="utf-8"), source=str(path))
-    there = ", ".join(sorted(item.name for item in folder.iterdir())) if folder.is_dir() else "no such folder"
-    raise NotFoundError(f"There is no tokenizer.json in {folder}. There is: {there or 'nothing'}.")
+    from plait.text.convert import convert
+
+    return CrateEngine(convert(folder, config, name))
 
 
 def _stated_tokens(folder: Path, config: Mapping[str, Any]) -> dict[int, Any]:
@@ -143,7 +145,13 @@ def add_stated(engine: Engine, stated: Mapping[int, Any], *, source: str) -> Non
 
 
 def assemble(
-    engine: Engine, config: Mapping[str, Any], kind: Family, *, name: str, overrides: Mapping[str, Any]
+    engine: Engine,
+    config: Mapping[str, Any],
+    kind: Family,
+    *,
+    name: str,
+    overrides: Mapping[str, Any],
+    fast: bool = True,
 ) -> Tokenizer:
     """The tokenizer of an engine, with roles and settings from `config` and, where it is silent, from its family."""
     # A role that a file states is in the vocabulary or joins it; one that only the family knows must be there already.
@@ -154,13 +162,18 @@ def assemble(
     stated: Any = next((config[key] for key in ADDITIONAL if config.get(key)), [])
     listed = list(stated.values()) if isinstance(stated, dict) else stated
     additional = [text for text in map(content, listed) if text is not None]
-    mark_special(engine, [token for token in (*roles.values(), *additional) if token is not None])
+    tokens = [token for token in (*roles.values(), *additional) if token is not None]
+    mark_special(engine, tokens, spaced=roles.get("mask_token") if kind.spaced_mask else None)
     if any(flag in overrides for flag in FRAME):
         set_ends(engine, roles, begin=bool(config.get("add_bos_token")), end=bool(config.get("add_eos_token")))
     settings = {key: config[key] for key in SETTINGS if config.get(key) is not None}
     template = settings.get("chat_template")
     if isinstance(template, list):  # the older spelling of several templates
         settings["chat_template"] = {item["name"]: item["template"] for item in template}
+    if not fast:
+        from plait.text.reference.engine import ReferenceEngine
+
+        engine = ReferenceEngine.from_json(engine.to_json())
     return Tokenizer(
         engine,
         roles=roles,
@@ -171,8 +184,11 @@ def assemble(
     )
 
 
-def mark_special(engine: Engine, tokens: list[str]) -> None:
-    """Make sure that every special token is one to the engine: found whole in a text, skipped when decoding."""
+def mark_special(engine: Engine, tokens: list[str], *, spaced: str | None = None) -> None:
+    """Make sure that every special token is one to the engine: found whole in a text, skipped when decoding.
+
+    The space before the token `spaced` belongs to it.
+    """
     from tokenizers import AddedToken
 
     known = {token.content for token in engine.added_tokens().values()}
@@ -183,7 +199,8 @@ def mark_special(engine: Engine, tokens: list[str]) -> None:
                 "The special token %r is not in the vocabulary; it joins it as id %d.", token, engine.size(added=True)
             )
     if missing:
-        engine.add([AddedToken(token, special=True, normalized=False) for token in missing], special=True)
+        made = [AddedToken(token, special=True, normalized=False, lstrip=token == spaced) for token in missing]
+        engine.add(made, special=True)
 
 
 def set_ends(engine: Engine, roles: Mapping[str, str | None], *, begin: bool, end: bool) -> None:

@@ -95,11 +95,13 @@ class Tokenizer(Vocabulary):
         return train_new(self, text_iterator, vocab_size, **options)
 
     def __repr__(self) -> str:
+        roles = {role: token for role, token in self.special_tokens_map.items() if isinstance(token, str)}
+        more = f" and {len(self.additional_special_tokens)} more" if self.additional_special_tokens else ""
         length = "unknown" if self.model_max_length > options.NO_LIMIT else self.model_max_length
         return (
             f"Tokenizer({self.engine.model_type}, {len(self)} tokens, name_or_path={self.name_or_path!r}, "
             f"model_max_length={length}, padding_side={self.padding_side!r}, truncation_side={self.truncation_side!r}, "
-            f"special_tokens={self.special_tokens_map})"
+            f"special_tokens={roles}{more})"
         )
 
     @property
