@@ -117,3 +117,25 @@ def test_regression_does_not_depend_on_accumulation_here(tmp_path: Path) -> None
     assert ours[1] == pytest.approx(ours[0], rel=1e-5)
     # Measured in transformers 5.23; when a later version is right, this line may go.
     assert theirs[1] / theirs[0] == pytest.approx(4.0, rel=1e-3) or theirs[1] == pytest.approx(theirs[0], rel=1e-3)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_models_of_the_reference_library_resume_too(tmp_path: Path, tied: bool) -> None:
+    config = copy.deepcopy(CONFIG)
+    config.tie_word_embeddings = tied
+
+    def trainer(seed: int) -> Trainer:
+        torch.manual_seed(seed)
+        args = TrainingArguments(
+            str(tmp_path), max_steps=6, save_steps=3, logging_steps=1, report_to="none", use_cpu=True
+        )
+        return Trainer(transformers.LlamaForCausalLM(config), args, train_dataset=rows())
+
+    whole, part = trainer(0), trainer(1)
+    whole.train()
+    part.train(resume_from_checkpoint=tmp_path / "checkpoint-3")
+    for (name, a), b in zip(whole.model.named_parameters(), part.model.parameters(), strict=True):
+        assert torch.equal(a, b), name
+    again = transformers.LlamaForCausalLM.from_pretrained(tmp_path / "checkpoint-6")
+    for a, b in zip(whole.model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(a, b)
