@@ -60,7 +60,7 @@ class Rows:
                 self._engine.encode(column, words=inputs.words, details=details, split_special=self._split_special)
                 for column in inputs.columns
             ]
-        except TypeError as error:
+        except (TypeError, UnicodeEncodeError) as error:
             if wrong := surrogate(inputs.columns):
                 raise wrong from error
             raise

@@ -146,10 +146,12 @@ def crate(model: Model, *, front: Sequence[Any] = (), prefix: str = "always") ->
     steps = list(front)
     if model.charsmap:
         steps.append(normalizers.Precompiled(model.charsmap))
-    if model.squeeze:
-        steps.append(normalizers.Replace(Regex(r"\A +| +\z"), ""))
-        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
     metaspace = model.dummy_prefix and prefix == "first"
+    if model.squeeze:
+        # The crate knows the first piece by its place in the text, so what would move it must not be cut off.
+        steps.append(normalizers.Replace(Regex(r"\A +"), SPACE if metaspace else ""))
+        steps.append(normalizers.Replace(Regex(r" +\z"), ""))
+        steps.append(normalizers.Replace(Regex(" {2,}"), " "))
     if not metaspace:
         steps += [normalizers.Prepend(SPACE)] if model.dummy_prefix else []
         steps.append(normalizers.Replace(" ", SPACE))

@@ -7,7 +7,7 @@ from typing import Any
 
 from plait.text.reference.characters import WHITE, is_word
 
-Section = str | Mapping[str, Any]  # text, or the added token found in its place
+Section = tuple[str, Mapping[str, Any] | None]  # a stretch of the text, and the added token that it is
 
 
 class AddedTokens:
@@ -21,7 +21,7 @@ class AddedTokens:
                 node = self._root
                 for letter in text:
                     node = node.setdefault(letter, {})
-                node[""] = token
+                node.setdefault("", token)  # of two that are spelled alike the first stays
 
     def sections(self, text: str, *, skip_special: bool) -> list[Section]:
         """The text cut at the added tokens in it; with `skip_special` special ones are not looked for."""
@@ -43,10 +43,10 @@ class AddedTokens:
                 start -= 1
             while token["rstrip"] and stop < len(text) and text[stop] in WHITE:
                 stop += 1
-            found += [text[done:start]] if start > done else []
-            found.append(token)
+            found += [(text[done:start], None)] if start > done else []
+            found.append((text[start:stop], token))
             done = place = stop
-        return found + ([text[done:]] if done < len(text) else [])
+        return found + ([(text[done:], None)] if done < len(text) else [])
 
     def _longest(self, text: str, place: int) -> tuple[Mapping[str, Any] | None, int]:
         """The longest token that begins at a place, and where it ends."""

@@ -14,6 +14,7 @@ class BPE:
         pairs = [tuple(merge.split(" ", 1)) if isinstance(merge, str) else tuple(merge) for merge in model["merges"]]
         self._ranks = {pair: rank for rank, pair in enumerate(pairs)}
         self._unknown: str | None = model["unk_token"]
+        self.unknown_id: int | None = None if self._unknown is None else self.vocabulary[self._unknown]
         self._fuse: bool = model["fuse_unk"]
         self._bytes: bool = model["byte_fallback"]
         self._prefix: str = model["continuing_subword_prefix"] or ""

@@ -29,10 +29,14 @@ MODELS: dict[str, Any] = {"BPE": BPE, "Unigram": Unigram, "WordPiece": WordPiece
 
 @dataclass(frozen=True)
 class Plain:
-    """One sequence: its ids and tokens."""
+    """One sequence: its ids and tokens. A token that is not known has the id of the unknown token."""
 
     ids: list[int]
     tokens: list[str]
+
+    def append(self, token: str, index: int) -> None:
+        self.ids.append(index)
+        self.tokens.append(token)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -75,7 +79,7 @@ class ReferenceEngine:
         self._split = splitter(spec["pre_tokenizer"])
         self._model = MODELS[kind](spec["model"])
         self._decode = decoder(spec["decoder"])
-        added = spec["added_tokens"]
+        added = sorted(spec["added_tokens"], key=lambda token: not token["special"])
         # Most added tokens are looked for in the text as it comes, some in the normalized text.
         self._verbatim = AddedTokens((token for token in added if not token["normalized"]), spelled=str)
         self._normal = AddedTokens((token for token in added if token["normalized"]), spelled=self._normalize)
@@ -88,28 +92,26 @@ class ReferenceEngine:
         return [self._encode([text] if isinstance(text, str) else text, split_special) for text in texts]
 
     def _encode(self, words: Sequence[str], split_special: bool) -> Plain:
-        tokens: list[str] = []
+        made = Plain([], [])
         for word in words:
             word.encode("utf-8")  # a lone surrogate is no text
-            for place, section in enumerate(self._verbatim.sections(word, skip_special=split_special)):
-                if not isinstance(section, str):
-                    tokens.append(section["content"])
+            for place, (text, token) in enumerate(self._verbatim.sections(word, skip_special=split_special)):
+                if token is not None:
+                    made.append(text, token["id"])
                 else:
-                    tokens += self._section(section, split_special, first=place == 0)
-        return Plain([self._ids[token] for token in tokens], tokens)
+                    self._section(text, split_special, place == 0, made)
+        return made
 
-    def _section(self, text: str, split_special: bool, *, first: bool) -> list[str]:
-        """The tokens of a stretch of text between added tokens."""
-        tokens: list[str] = []
+    def _section(self, text: str, split_special: bool, first: bool, made: Plain) -> None:
+        """Add the tokens of a stretch of text between added tokens."""
         sections = self._normal.sections(self._normalize(text), skip_special=split_special)
-        for place, section in enumerate(sections):
-            if not isinstance(section, str):
-                tokens.append(section["content"])
+        for place, (stretch, token) in enumerate(sections):
+            if token is not None:
+                made.append(stretch, token["id"])
                 continue
-            for word in self._split(section, first and place == 0):
-                if word:
-                    tokens += self._model.tokens(word)
-        return tokens
+            for word in filter(None, self._split(stretch, first and place == 0)):
+                for piece in self._model.tokens(word):
+                    made.append(piece, self._model.vocabulary.get(piece, self._model.unknown_id))
 
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
         tokens = [self._tokens[index] for index in ids if index in self._tokens]

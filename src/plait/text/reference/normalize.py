@@ -45,9 +45,9 @@ def lowercase(text: str) -> str:
     return "".join(character.lower() for character in text)
 
 
-def strip_accents(text: str) -> str:
-    """Without marks that take no space of their own."""
-    return "".join(character for character in text if unicodedata.category(character) != "Mn")
+def strip_marks(text: str, *, categories: tuple[str, ...]) -> str:
+    """Without the marks of some categories: Mn takes no space of its own, Mc does, Me encloses."""
+    return "".join(character for character in text if unicodedata.category(character) not in categories)
 
 
 def _bert(spec: Mapping[str, Any]) -> Normalizer:
@@ -61,7 +61,7 @@ def _bert(spec: Mapping[str, Any]) -> Normalizer:
         if spec["handle_chinese_chars"]:
             text = "".join(f" {c} " if _is_han(ord(c)) else c for c in text)
         if accents:
-            text = strip_accents(unicodedata.normalize("NFD", text))
+            text = strip_marks(unicodedata.normalize("NFD", text), categories=("Mn",))
         return lowercase(text) if spec["lowercase"] else text
 
     return run
@@ -170,7 +170,7 @@ _KINDS: dict[str, Callable[[Mapping[str, Any]], Normalizer]] = {
     "NFKC": _unicode("NFKC"),
     "NFKD": _unicode("NFKD"),
     "Lowercase": lambda spec: lowercase,
-    "StripAccents": lambda spec: strip_accents,
+    "StripAccents": lambda spec: lambda text: strip_marks(text, categories=("Mn", "Mc", "Me")),
     "BertNormalizer": _bert,
     "Strip": _strip,
     "Replace": _replace,

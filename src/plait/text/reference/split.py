@@ -1,6 +1,7 @@
 """Pre-tokenizers, complete: how a text is split into words, one function for each kind in tokenizer.json.
 
-A splitter takes the pieces of the one before it. Whether a piece is where the whole text begins matters to one kind.
+A splitter takes the pieces of the one before it. Whether a piece is where the whole text begins matters to one kind,
+so what is dropped leaves an empty piece in its place.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def _sequence(spec: Mapping[str, Any]) -> Splitter:
     def run(text: str, first: bool) -> list[str]:
         pieces = [text]
         for step in steps:
-            pieces = [part for place, piece in enumerate(pieces) for part in step(piece, first and place == 0) if part]
+            cut = [step(piece, first and place == 0) if piece else [""] for place, piece in enumerate(pieces)]
+            pieces = [part for parts in cut for part in parts]
         return pieces
 
     return run
@@ -43,7 +45,7 @@ def _sequence(spec: Mapping[str, Any]) -> Splitter:
 def behave(spans: Spans, behavior: str) -> list[str]:
     """Matches and the text between them as pieces: matches dropped, apart, or joined to a neighbour."""
     if behavior == "Removed":
-        return [text for text, match in spans if not match]
+        return ["" if match else text for text, match in spans]
     if behavior == "Isolated":
         return [text for text, _ in spans]
     pieces: list[str] = []

@@ -14,14 +14,15 @@ class Unigram:
     def __init__(self, model: Mapping[str, Any]) -> None:
         self._scores: dict[str, float] = dict(map(tuple, model["vocab"]))
         self.vocabulary = {piece: index for index, (piece, _) in enumerate(model["vocab"])}
-        unknown = model["unk_id"]
+        self.unknown_id: int | None = model["unk_id"]
+        unknown = self.unknown_id
         self._unknown: str | None = None if unknown is None else model["vocab"][unknown][0]
         self._bytes: bool = model.get("byte_fallback", False)
         self._longest = max(map(len, self.vocabulary), default=0)
         self._unlikely = min(self._scores.values(), default=0.0) - _PENALTY
 
     def tokens(self, word: str) -> list[str]:
-        """The pieces of the likeliest cut; neighbouring unknown characters are one unknown token, or their bytes."""
+        """The pieces of the likeliest cut; neighbouring unknown characters are one piece, or their bytes."""
         # best[stop]: the score of the best cut of word[:stop], where its last piece starts, and whether that is known
         best: list[tuple[float, int, bool] | None] = [(0.0, 0, True), *[None] * len(word)]
         for start in range(len(word)):
@@ -58,7 +59,7 @@ class Unigram:
         spelled = [f"<0x{byte:02X}>" for byte in piece.encode("utf-8")]
         if self._bytes and all(byte in self.vocabulary for byte in spelled):
             return spelled
-        return [] if self._unknown is None else [self._unknown]
+        return [piece] if self._unknown is not None else []
 
 
 def _improve(best: list[tuple[float, int, bool] | None], stop: int, candidate: tuple[float, int, bool]) -> None:

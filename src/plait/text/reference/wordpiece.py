@@ -12,6 +12,7 @@ class WordPiece:
     def __init__(self, model: Mapping[str, Any]) -> None:
         self.vocabulary: dict[str, int] = model["vocab"]
         self._unknown: str = model["unk_token"]
+        self.unknown_id: int | None = self.vocabulary.get(self._unknown)
         self._prefix: str = model["continuing_subword_prefix"]
         self._longest_word: int = model["max_input_chars_per_word"]
 
