@@ -99,6 +99,8 @@ def test_refusals(features: list[Any], text: str) -> None:
 def test_other_frameworks_are_refused() -> None:
     with pytest.raises(OptionError, match="return_tensors must be 'pt', but is 'np'"):
         default_data_collator([{"x": 1}], return_tensors="np")
+    with pytest.raises(OptionError, match="return_tensors must be 'pt', but is 'tf'"):
+        DataCollatorWithPadding(None, return_tensors="tf")([{"input_ids": [1]}])
 
 
 def test_padding_equals_transformers(tokenizer: Tokenizer, minilm: Path) -> None:

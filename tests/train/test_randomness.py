@@ -5,8 +5,10 @@ from __future__ import annotations
 import random
 
 import numpy as np
+import pytest
 import torch
 
+from plait.errors import TrainingError
 from plait.train import set_seed
 from plait.train.randomness import capture, derive, forked, restore
 
@@ -60,3 +62,10 @@ def test_derived_seeds() -> None:
     assert len(seeds) == 800
     assert all(0 <= seed < 2**63 for seed in seeds)
     assert derive("order", 42, 1) == 3841183655044362585  # the same on every machine and in every version
+
+
+def test_an_unknown_generator_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = np.random.get_state(legacy=True)
+    monkeypatch.setattr(np.random, "get_state", lambda legacy=True: ("PCG64", *state[1:]))
+    with pytest.raises(TrainingError, match=r"Python's has version 3 and NumPy's global generator is 'PCG64'"):
+        capture()

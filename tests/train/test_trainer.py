@@ -23,6 +23,7 @@ from plait.train import (
     EvalPrediction,
     Trainer,
     TrainerCallback,
+    TrainerState,
     TrainingArguments,
     get_scheduler,
     load_metric,
@@ -748,3 +749,31 @@ def test_terms_are_read_from_an_output(tmp_path: Path) -> None:
 
     trainer = Trainer(Sums(), arguments(tmp_path, loss=None), eval_dataset=[{"x": 1.0, "labels": 0.0}] * 4)
     assert trainer.evaluate()["eval_loss"] == 2.0
+
+
+def test_remaining_refusals(tmp_path: Path) -> None:
+    import plait.train
+
+    with pytest.raises(AttributeError, match=r"plait.train has no public name 'Trianer'. Did you mean 'Trainer'\?"):
+        plait.train.Trianer  # noqa: B018
+
+    class Pair(nn.Module):
+        def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
+            return features, features
+
+    with pytest.raises(TrainingError) as caught:
+        Trainer(Pair(), arguments(tmp_path), eval_dataset=ROWS).evaluate()
+    assert "Pair must return predictions as one tensor, or as `logits`, for a loss by name; it returned tuple." in str(
+        caught.value
+    )
+
+    class Empty(Trainer):
+        def get_train_dataloader(self) -> Any:
+            return torch.utils.data.DataLoader([])  # type: ignore[arg-type]
+
+    with pytest.raises(TrainingError, match="the training loader has no batches"):
+        Empty(Regressor(), arguments(tmp_path)).train()
+
+    (tmp_path / "trainer_state.json").write_text('{"colour": "red"}')
+    with pytest.raises(TrainingError, match=r"trainer_state.json is not the state of a plait training run"):
+        TrainerState.load_from_json(tmp_path / "trainer_state.json")

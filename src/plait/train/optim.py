@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.optim import Optimizer
 
 from plait.console import logger
@@ -105,8 +105,3 @@ def make_optimizer(model: nn.Module, args: TrainingArguments) -> Optimizer:
         eps=args.adam_epsilon,
         fused=args.optim == "adamw_fused",
     )
-
-
-def gradients(model: nn.Module) -> list[Tensor]:
-    """The gradients that the parameters have now."""
-    return [p.grad for p in model.parameters() if p.grad is not None]
