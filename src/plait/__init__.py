@@ -20,33 +20,131 @@ if TYPE_CHECKING:
     from plait.data import concatenate_datasets as concatenate_datasets
     from plait.data import load_dataset as load_dataset
     from plait.data import load_from_disk as load_from_disk
+    from plait.generate.processors import LogitsProcess as LogitsProcess
+    from plait.generate.processors import LogitsProcessList as LogitsProcessList
+    from plait.generate.processors import LogitsProcessor as LogitsProcessor
+    from plait.generate.processors import LogitsProcessorList as LogitsProcessorList
+    from plait.generate.processors import MinPLogitsWarper as MinPLogitsWarper
+    from plait.generate.processors import NoRepeatNGramLogitsProcessor as NoRepeatNGramLogitsProcessor
+    from plait.generate.processors import RepetitionPenaltyLogitsProcessor as RepetitionPenaltyLogitsProcessor
+    from plait.generate.processors import TemperatureLogitsWarper as TemperatureLogitsWarper
+    from plait.generate.processors import TopKLogitsWarper as TopKLogitsWarper
+    from plait.generate.processors import TopPLogitsWarper as TopPLogitsWarper
+    from plait.generate.settings import GenerationConfig as GenerationConfig
+    from plait.generate.stopping import StoppingCriteria as StoppingCriteria
+    from plait.generate.stopping import StoppingCriteriaList as StoppingCriteriaList
+    from plait.generate.streamers import TextIteratorStreamer as TextIteratorStreamer
+    from plait.generate.streamers import TextStreamer as TextStreamer
+    from plait.hub import resolve as resolve
+    from plait.models.auto import AutoConfig as AutoConfig
+    from plait.models.auto import AutoModel as AutoModel
+    from plait.models.auto import AutoModelForCausalLM as AutoModelForCausalLM
+    from plait.models.auto import AutoModelForMaskedLM as AutoModelForMaskedLM
+    from plait.models.auto import AutoModelForMultipleChoice as AutoModelForMultipleChoice
+    from plait.models.auto import AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction
+    from plait.models.auto import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
+    from plait.models.auto import AutoModelForSequenceClassification as AutoModelForSequenceClassification
+    from plait.models.auto import AutoModelForTextClassification as AutoModelForTextClassification
+    from plait.models.auto import AutoModelForTextGeneration as AutoModelForTextGeneration
+    from plait.models.auto import AutoModelForTokenClassification as AutoModelForTokenClassification
+    from plait.models.auto import AutoTokenizer as AutoTokenizer
+    from plait.pipelines import pipeline as pipeline
+    from plait.tabular import TabularRegressor as TabularRegressor
+    from plait.text import BatchEncoding as BatchEncoding
+    from plait.train import AdamW as AdamW
+    from plait.train import DataCollatorForLanguageModeling as DataCollatorForLanguageModeling
+    from plait.train import DataCollatorForSeq2Seq as DataCollatorForSeq2Seq
+    from plait.train import DataCollatorForTokenClassification as DataCollatorForTokenClassification
+    from plait.train import DataCollatorWithPadding as DataCollatorWithPadding
+    from plait.train import EarlyStoppingCallback as EarlyStoppingCallback
+    from plait.train import EvalPrediction as EvalPrediction
+    from plait.train import Trainer as Trainer
+    from plait.train import TrainerCallback as TrainerCallback
+    from plait.train import TrainingArguments as TrainingArguments
+    from plait.train import default_data_collator as default_data_collator
+    from plait.train import get_scheduler as get_scheduler
+    from plait.train import load_metric as load_metric
+    from plait.train import set_seed as set_seed
 
 __version__ = "0.1.0"
 
-# public name -> module that defines it
-_TABLE: dict[str, str] = {
-    **dict.fromkeys(
-        [
-            "ClassLabel",
-            "Dataset",
-            "DatasetDict",
-            "Features",
-            "Value",
-            "concatenate_datasets",
-            "load_dataset",
-            "load_from_disk",
-        ],
-        "plait.data",
+# module -> the public names that it defines
+_TABLE: dict[str, tuple[str, ...]] = {
+    "plait.data": (
+        "ClassLabel",
+        "Dataset",
+        "DatasetDict",
+        "Features",
+        "Value",
+        "concatenate_datasets",
+        "load_dataset",
+        "load_from_disk",
+    ),
+    "plait.generate.processors": (
+        "LogitsProcess",
+        "LogitsProcessList",
+        "LogitsProcessor",
+        "LogitsProcessorList",
+        "MinPLogitsWarper",
+        "NoRepeatNGramLogitsProcessor",
+        "RepetitionPenaltyLogitsProcessor",
+        "TemperatureLogitsWarper",
+        "TopKLogitsWarper",
+        "TopPLogitsWarper",
+    ),
+    "plait.generate.settings": ("GenerationConfig",),
+    "plait.generate.stopping": (
+        "StoppingCriteria",
+        "StoppingCriteriaList",
+    ),
+    "plait.generate.streamers": (
+        "TextIteratorStreamer",
+        "TextStreamer",
+    ),
+    "plait.hub": ("resolve",),
+    "plait.models.auto": (
+        "AutoConfig",
+        "AutoModel",
+        "AutoModelForCausalLM",
+        "AutoModelForMaskedLM",
+        "AutoModelForMultipleChoice",
+        "AutoModelForNextSentencePrediction",
+        "AutoModelForQuestionAnswering",
+        "AutoModelForSequenceClassification",
+        "AutoModelForTextClassification",
+        "AutoModelForTextGeneration",
+        "AutoModelForTokenClassification",
+        "AutoTokenizer",
+    ),
+    "plait.pipelines": ("pipeline",),
+    "plait.tabular": ("TabularRegressor",),
+    "plait.text": ("BatchEncoding",),
+    "plait.train": (
+        "AdamW",
+        "DataCollatorForLanguageModeling",
+        "DataCollatorForSeq2Seq",
+        "DataCollatorForTokenClassification",
+        "DataCollatorWithPadding",
+        "EarlyStoppingCallback",
+        "EvalPrediction",
+        "Trainer",
+        "TrainerCallback",
+        "TrainingArguments",
+        "default_data_collator",
+        "get_scheduler",
+        "load_metric",
+        "set_seed",
     ),
 }
+_MODULES = {name: module for module, names in _TABLE.items() for name in names}
 
-__all__ = ["PlaitError", "__version__", *_TABLE]
+__all__ = ["PlaitError", "__version__", *_MODULES]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _TABLE:
-        raise AttributeError(f"plait has no public name {name!r}.{nearest(name, _TABLE)}")
-    value = getattr(importlib.import_module(_TABLE[name]), name)
+    if name not in _MODULES:
+        raise AttributeError(f"plait has no public name {name!r}.{nearest(name, _MODULES)}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
 
