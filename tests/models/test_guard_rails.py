@@ -34,6 +34,8 @@ TINY = {
 }
 _LLAMA = {"model_type": "llama", "rms_norm_eps": 1e-2, "rope_theta": 100.0, "num_key_value_heads": 2, "pad_token_id": 0}
 _SCALED = {"factor": 4.0, "original_max_position_embeddings": 16}
+_GEMMA = {"head_dim": 12, "sliding_window": 5, "query_pre_attn_scalar": 9, "tie_word_embeddings": False}
+_GEMMA["rms_norm_eps"] = 1.0  # what its norms behind sublayers see is large
 CONFIGS: dict[str, dict[str, Any]] = {
     "bert": {
         "model_type": "bert",
@@ -60,6 +62,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "sliding_window": 5,
         "max_window_layers": 1,
     },
+    "gemma2": {**_LLAMA, **_GEMMA, "model_type": "gemma2", "attn_logit_softcapping": 3.0},
+    "gemma3_text": {**_LLAMA, **_GEMMA, "model_type": "gemma3_text"},
     "mistral": {**_LLAMA, "model_type": "mistral", "sliding_window": 5},
     "qwen3": {**_LLAMA, "model_type": "qwen3", "head_dim": 12},
 }
@@ -93,7 +97,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("AttentionSpec", "scale"): lambda scale: scale * 1.05,
     ("AttentionSpec", "rope"): lambda rope: None if rope else specs.RopeSpec(theta=100.0, dim=8),
     ("AttentionSpec", "qk_norm"): lambda norm: None if norm else NORM,
-    ("AttentionSpec", "softcap"): lambda cap: 2.0,
+    ("AttentionSpec", "softcap"): lambda cap: None if cap else 2.0,
     ("AttentionSpec", "dropout"): lambda dropout: 0.5,
     ("MLPSpec", "width"): lambda width: width + 1,
     ("MLPSpec", "activation"): lambda name: "relu",
@@ -206,6 +210,7 @@ def padding_gradient(network: SingleModel) -> Tensor:
         ("llama-yarn", "base"),
         ("qwen2", "causal_lm"),
         ("qwen3", "causal_lm"),
+        ("gemma2", "causal_lm"),
     ],
 )
 def test_every_field_moves_the_output(name: str, task: str) -> None:

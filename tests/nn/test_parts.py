@@ -67,6 +67,15 @@ def test_norm_statistics_are_float32_in_bfloat16() -> None:
     assert torch.equal(norm(torch.ones(1, 300, dtype=torch.bfloat16)), torch.ones(1, 300, dtype=torch.bfloat16))
 
 
+def test_an_offset_is_added_in_float32() -> None:
+    """In bfloat16 1 + 0.003 is 1, and sqrt(2) * 1 rounds to 1.4141; sqrt(2) * 1.003 = 1.4185 rounds to 1.4219."""
+    norm = Norm(NormSpec(kind="rms", eps=0.0, offset=1.0), 2).to(torch.bfloat16)
+    nn.init.constant_(norm.weight, 0.003)
+    y = norm(torch.tensor([1.0, 0.0], dtype=torch.bfloat16))
+    assert y.dtype == torch.bfloat16
+    assert y[0] == 1.421875
+
+
 @pytest.mark.parametrize("offset", [0.0, 1.0])
 def test_a_new_norm_changes_nothing_but_the_scale(offset: float) -> None:
     norm = Norm(NormSpec(kind="rms", eps=0.0, offset=offset), 4)
@@ -141,7 +150,7 @@ def test_frontend_adds_its_parts() -> None:
     torch.testing.assert_close(frontend(tokens, where)[0], frontend.norm(plain + frontend.segments.weight[[0, 0]]))
     expected = frontend.norm(plain + frontend.segments.weight[[0, 1]])
     torch.testing.assert_close(frontend(tokens, where, segments=segments)[0], expected)
-    given = frontend(None, where, embeddings=frontend.tokens(tokens), segments=segments)[0]
+    given = frontend(None, where, embeddings=3 * frontend.tokens(tokens), segments=segments)[0]
     torch.testing.assert_close(given, expected)
 
 

@@ -23,6 +23,15 @@ SIZES = {
 ROPE = {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0}}
 GATED = {**SIZES, "intermediate_size": 40, "num_key_value_heads": 2, "rms_norm_eps": 1e-3, **ROPE}
 
+MIXED = ["sliding_attention", "full_attention", "sliding_attention"]
+GEMMA = {**GATED, "head_dim": 12, "sliding_window": 5, "query_pre_attn_scalar": 9}
+TWO_ROPES = {
+    "rope_parameters": {
+        "sliding_attention": {"rope_type": "default", "rope_theta": 100.0},
+        "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 500.0},
+    }
+}
+
 # name -> configuration class, its values, tasks
 DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "qwen3": ("Qwen3Config", {**GATED, "head_dim": 12}, ALL),
@@ -41,10 +50,34 @@ DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ),
     "mistral": ("MistralConfig", {**GATED, "sliding_window": 5}, ALL),
     "mistral-no-window": ("MistralConfig", {**GATED, "sliding_window": None, "head_dim": 12}, ("base",)),
+    "gemma2": ("Gemma2Config", {**GEMMA, "attn_logit_softcapping": 2.0, "final_logit_softcapping": 3.0}, NO_SPAN),
+    "gemma2-biased-unbounded": (
+        "Gemma2Config",
+        {
+            **GEMMA,
+            "attention_bias": True,
+            "attn_logit_softcapping": None,
+            "final_logit_softcapping": None,
+            "layer_types": ["full_attention", "full_attention", "sliding_attention"],
+        },
+        LANGUAGE,
+    ),
+    "gemma3": ("Gemma3TextConfig", {**GEMMA, "layer_types": MIXED, **TWO_ROPES}, ALL[:3]),
+    "gemma3-capped": (
+        "Gemma3TextConfig",
+        {**GEMMA, "layer_types": MIXED, **TWO_ROPES, "final_logit_softcapping": 3.0, "tie_word_embeddings": False},
+        LANGUAGE,
+    ),
+    "gemma3-encoder": (
+        "Gemma3TextConfig",
+        {**GEMMA, "layer_types": MIXED, **TWO_ROPES, "sliding_window": 6, "use_bidirectional_attention": True},
+        ("base",),
+    ),
 }
 
 EPS = {"rms_norm_eps": 1e-2}
 THETA = {"rope_parameters": {"rope_type": "default", "rope_theta": 200.0}}
+LOCAL = TWO_ROPES["rope_parameters"]["sliding_attention"]
 # What is changed of a reference: values of its configuration, and "scale" of its scores by one hundredth or one
 # parameter, whose first entry moves by 0.3.
 CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
@@ -55,6 +88,30 @@ CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "qwen3 key norm": ("qwen3", {}, "layers.2.self_attn.k_norm.weight"),
     "qwen3 output bias": ("qwen3-windows-biased", {}, "layers.2.self_attn.o_proj.bias"),
     "qwen3 window": ("qwen3-windows-biased", {"sliding_window": 4}, None),
+    "gemma2 eps": ("gemma2", EPS, None),
+    "gemma2 theta": ("gemma2", THETA, None),
+    "gemma2 scale": ("gemma2", {}, "scale"),
+    "gemma2 scalar": ("gemma2", {"query_pre_attn_scalar": 10}, None),
+    "gemma2 softcap": ("gemma2", {"attn_logit_softcapping": 2.1}, None),
+    "gemma2 window": ("gemma2", {"sliding_window": 4}, None),
+    "gemma2 layers": ("gemma2", {"layer_types": MIXED[1:] + MIXED[:1]}, None),
+    "gemma2 norm behind": ("gemma2", {}, "layers.1.post_feedforward_layernorm.weight"),
+    "gemma2 key bias": ("gemma2-biased-unbounded", {}, "layers.1.self_attn.v_proj.bias"),
+    "gemma3 eps": ("gemma3", EPS, None),
+    "gemma3 scale": ("gemma3", {}, "scale"),
+    "gemma3 window": ("gemma3", {"sliding_window": 4}, None),
+    "gemma3 key norm": ("gemma3", {}, "layers.1.self_attn.k_norm.weight"),
+    "gemma3 theta": (
+        "gemma3-capped",
+        {"rope_parameters": {**TWO_ROPES["rope_parameters"], "full_attention": LOCAL}},
+        None,
+    ),
+    "gemma3 local theta": (
+        "gemma3",
+        {"rope_parameters": {**TWO_ROPES["rope_parameters"], "sliding_attention": {**LOCAL, "rope_theta": 200.0}}},
+        None,
+    ),
+    "gemma3 sides": ("gemma3-encoder", {"sliding_window": 8}, None),
     "mistral eps": ("mistral", EPS, None),
     "mistral theta": ("mistral", THETA, None),
     "mistral scale": ("mistral", {}, "scale"),

@@ -249,7 +249,10 @@ def _heard(model: nn.Module, names: dict[str, str], heard: dict[str, Tensor]) ->
 
 
 # Kinds of layers -> the part that gives, or with "<" takes, what plait has behind attention.
-_ATTENDED = {"BertLayer": "attention"}
+_ATTENDED = {
+    "BertLayer": "attention",
+    **dict.fromkeys(["Gemma2DecoderLayer", "Gemma3DecoderLayer"], "<pre_feedforward_layernorm"),
+}
 
 
 def _sublayers(model: Any) -> dict[str, str]:

@@ -183,7 +183,7 @@ class Config:
         if "rope_parameters" in values:
             for key in _ROPE_KEYS:
                 self._values.pop(key, None)
-        elif stored := self._values.get("rope_parameters"):
+        elif (stored := self._values.get("rope_parameters")) and any(key in values for key in _ROPE_KEYS):
             # One spelling is stored; the other one is written through to it.
             theta = values.pop("rope_theta", stored.get("rope_theta"))
             if "rope_scaling" in values:

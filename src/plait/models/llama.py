@@ -6,7 +6,7 @@ Configuration: https://huggingface.co/meta-llama/Llama-3.1-8B.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from plait.errors import ConfigError
 from plait.models.family import Head, pre_norm_layer
@@ -178,13 +178,21 @@ def names(table: Mapping[str, str], *more: Rule, prefix: str = "model.", other: 
 RULES = names(NAMES)
 
 
-def heads(name: str, table: Mapping[str, str] = NAMES, *, span: Rules | None = None) -> dict[str, Head]:
-    """The heads of a decoder family called `name`, whose stack has the names of `table`.
+def heads(
+    name: str,
+    table: Mapping[str, str] = NAMES,
+    *,
+    language: Callable[[Reader], LanguageHeadSpec] = language,
+    span: Rules | None = None,
+    without: Sequence[str] = (),
+) -> dict[str, Head]:
+    """The heads of a decoder family called `name`, whose stack has the names of `table`; not those for the tasks
+    `without`.
 
     `span`: the stack's names under the head for question answering, the one whose published names begin otherwise.
     """
     score = (rename("score.{wb}", "head.projection.{wb}"),)
-    return {
+    made = {
         "base": Head(architecture=f"{name}Model"),
         "causal_lm": Head(
             architecture=f"{name}ForCausalLM", spec=language, rules=(tied("lm_head.weight", "head.projection.weight"),)
@@ -200,6 +208,7 @@ def heads(name: str, table: Mapping[str, str] = NAMES, *, span: Rules | None = N
             stack=span or names(table, prefix="transformer.", other="model."),
         ),
     }
+    return {task: head for task, head in made.items() if task not in without}
 
 
 HEADS = heads(NAME)

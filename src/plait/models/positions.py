@@ -34,12 +34,17 @@ def rope(reader: Reader, *, dim: int) -> RopeSpec:
     if not isinstance(reader.value("rope_parameters"), Mapping):
         return RopeSpec(theta=theta, dim=dim)
     with reader.nested("rope_parameters") as inner:
-        inner.value("rope_theta")
         inner.only("partial_rotary_factor", 1.0, reason="its heads are turned as a whole")
-        # Both spellings of the type occur, sometimes side by side.
-        kind = inner.value("type")
-        kind = inner.value("rope_type") or kind or "default"
-        return RopeSpec(theta=theta, dim=dim, scaling=_scaling(kind, inner, reader))
+        return rotation(inner, reader, dim=dim, theta=theta)
+
+
+def rotation(inner: Reader, outer: Reader, *, dim: int, theta: float) -> RopeSpec:
+    """The rotation of `dim` dimensions that the object `inner` describes; `theta` where it names none."""
+    # Both spellings of the type occur, sometimes side by side.
+    kind = inner.value("type")
+    kind = inner.value("rope_type") or kind or "default"
+    theta = inner.number("rope_theta", default=theta, least=1.0)
+    return RopeSpec(theta=theta, dim=dim, scaling=_scaling(kind, inner, outer))
 
 
 def _scaling(kind: str, inner: Reader, outer: Reader) -> RopeScaling | None:

@@ -32,12 +32,17 @@ class Norm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        spec = self.spec
-        weight = self.weight + spec.offset if spec.offset else self.weight
-        if spec.kind == "layer":
-            return functional.layer_norm(x, weight.shape, weight, self.bias, spec.eps)
-        y = functional.rms_norm(x, weight.shape, weight, spec.eps)
-        return y if self.bias is None else y + self.bias
+        if not self.spec.offset:
+            return self._normalised(x, self.weight)
+        # The stored weight is near zero, and keeps its digits in a sum taken in float32.
+        return self._normalised(x.float(), self.weight.float() + self.spec.offset).to(x.dtype)
+
+    def _normalised(self, x: Tensor, weight: Tensor) -> Tensor:
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        if self.spec.kind == "layer":
+            return functional.layer_norm(x, weight.shape, weight, bias, self.spec.eps)
+        y = functional.rms_norm(x, weight.shape, weight, self.spec.eps)
+        return y if bias is None else y + bias
 
     if TYPE_CHECKING:
         __call__ = forward

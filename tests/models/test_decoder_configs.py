@@ -1,0 +1,124 @@
+"""Decoder families: both generations of config.json read alike, and defaults are the reference's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import transformers
+
+from plait.errors import ConfigError
+from plait.models.config import Config
+from plait.models.family import topology
+from plait.models.reader import Reader
+from plait.models.registry import family_of
+from plait.nn.spec import LinearScaling, MaskSpec, RopeSpec, Single
+
+REFERENCES = {
+    "gemma2": "Gemma2Config",
+    "gemma3_text": "Gemma3TextConfig",
+    "mistral": "MistralConfig",
+    "qwen3": "Qwen3Config",
+}
+
+
+def read(task: str = "base", **values: Any) -> Single:
+    config = Config(values, label="config.json of x")
+    family = family_of(config.model_type, label="x")
+    return topology(family, task, Reader(config, label="config.json of x", family=family.NAME))
+
+
+@pytest.mark.parametrize("family", REFERENCES)
+def test_defaults_are_those_of_the_reference(family: str) -> None:
+    """A configuration leaves out what equals the default; one that means something else is another network."""
+    reference = getattr(transformers, REFERENCES[family])()
+    defaults = family_of(family, label="x").DEFAULTS
+    rope = getattr(reference, "rope_parameters", None) or {}
+    rope = {**rope.get("sliding_attention", {}), **rope, **rope.get("full_attention", {})}
+    ours = {key: value for key, value in defaults.items() if value is not None and hasattr(reference, key)}
+    ours.pop("sliding_window", None)  # the reference forgets the number where windows are off
+    assert ours == {key: getattr(reference, key) for key in ours}
+    assert defaults.get("rope_theta") == rope.get("rope_theta")
+    assert len(ours) > 10
+
+
+@pytest.mark.parametrize("family", REFERENCES)
+def test_what_the_reference_writes_for_its_defaults_is_read_as_the_defaults(family: str) -> None:
+    written = getattr(transformers, REFERENCES[family])().to_dict()
+    assert read(**written) == read(model_type=family)
+
+
+SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "qwen3": (
+        {"rope_theta": 5e6, "rope_scaling": None},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}},
+    ),
+    "mistral": ({"rope_theta": 5e6}, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}),
+    "gemma2": ({"rope_theta": 7.0}, {"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}),
+    "gemma3_text": (
+        {"rope_theta": 7.0, "rope_local_base_freq": 5.0, "rope_scaling": {"rope_type": "linear", "factor": 8.0}},
+        {
+            "rope_parameters": {
+                "full_attention": {"rope_type": "linear", "factor": 8.0, "rope_theta": 7.0},
+                "sliding_attention": {"rope_type": "default", "rope_theta": 5.0},
+            }
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("family", SPELLINGS)
+def test_both_spellings_of_rotations(family: str) -> None:
+    older, newer = (read(model_type=family, **values) for values in SPELLINGS[family])
+    assert older == newer != read(model_type=family)
+
+
+def test_two_rotations_by_kind_of_layer() -> None:
+    layers = read(model_type="gemma3_text", num_hidden_layers=7, **SPELLINGS["gemma3_text"][0]).stack.layers
+    full = RopeSpec(theta=7.0, dim=256, scaling=LinearScaling(factor=8.0))
+    found = [(layer.attention.mask.window, layer.attention.rope) for layer in layers]
+    assert found == [(4096, RopeSpec(theta=5.0, dim=256))] * 5 + [(None, full)] + found[:1]
+
+
+def test_other_keys_leave_nested_rotations_alone() -> None:
+    config = Config(model_type="gemma3_text", **SPELLINGS["gemma3_text"][1])
+    config.update({"vocab_size": 9})
+    assert config.rope_parameters == SPELLINGS["gemma3_text"][1]["rope_parameters"]
+
+
+def test_windows_of_an_encoder_count_both_sides() -> None:
+    layer = read(model_type="gemma3_text", use_bidirectional_attention=True, sliding_window=512).stack.layers[0]
+    assert layer.attention.mask == MaskSpec(causal=False, window=257)
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (
+            {"model_type": "gemma3_text", "attn_logit_softcapping": 50.0},
+            "`attn_logit_softcapping` is 50.0 in config.json of x, and only None is supported for Gemma3Text: its "
+            "queries and keys have norms instead.",
+        ),
+        (
+            {"model_type": "gemma3_text", "use_bidirectional_attention": True},
+            "Every token of this Gemma3Text sees those behind it (config.json of x), so it cannot generate.",
+        ),
+        (
+            {"model_type": "gemma2", "use_bidirectional_attention": True},
+            "`use_bidirectional_attention` is True in config.json of x, and only False is supported for Gemma2: its "
+            "tokens see those before them alone.",
+        ),
+        (
+            {
+                "model_type": "gemma3_text",
+                "rope_parameters": {"full_attention": {"rope_type": "default"}, "sliding_attention": {"factr": 2.0}},
+            },
+            "config.json of x has 1 key that Gemma3Text does not know and that could change its numbers:\n"
+            "  `rope_parameters.sliding_attention.factr` = 2.0.",
+        ),
+    ],
+)
+def test_what_is_refused(values: dict[str, Any], text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        read("causal_lm", **values)
+    assert text in str(caught.value)
