@@ -30,6 +30,7 @@ from plait.nn.spec import (
     StackSpec,
     SublayerSpec,
     TextFrontendSpec,
+    TransformSpec,
 )
 
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
@@ -214,9 +215,8 @@ def test_pool_with_a_dense_layer() -> None:
 
 
 def test_language_head() -> None:
-    spec = LanguageHeadSpec(
-        vocabulary=9, tied=False, bias=True, transform="gelu", transform_norm=NormSpec(kind="rms", eps=0.1), softcap=2.0
-    )
+    transform = TransformSpec(activation="gelu", norm=NormSpec(kind="rms", eps=0.1))
+    spec = LanguageHeadSpec(vocabulary=9, tied=False, bias=True, transform=transform, softcap=2.0)
     head = LanguageHead(spec, 5)
     randomise(head)
     assert head.dense is not None
@@ -225,6 +225,31 @@ def test_language_head() -> None:
     hidden = head.norm(functional.gelu(x @ head.dense.weight.T + head.dense.bias))
     scores = hidden @ head.projection.weight.T + head.projection.bias
     torch.testing.assert_close(head(x), 2 * torch.tanh(scores / 2), **CLOSE)
+
+
+def test_a_language_head_leads_to_the_width_of_the_embedding() -> None:
+    transform = TransformSpec(activation="tanh", bias=False)
+    head = LanguageHead(LanguageHeadSpec(vocabulary=9, tied=True, transform=transform), 5, embedding=3)
+    randomise(head)
+    assert head.dense is not None
+    assert head.dense.bias is None
+    x = torch.randn(1, 3, 5)
+    torch.testing.assert_close(head(x), torch.tanh(x @ head.dense.weight.T) @ head.projection.weight.T, **CLOSE)
+    with pytest.raises(ConfigError, match=r"stack's width \(5\).* a width of 3: add a TransformSpec"):
+        LanguageHead(LanguageHeadSpec(vocabulary=9, tied=True), 5, embedding=3)
+
+
+def test_classifier_head_with_a_transform() -> None:
+    transform = TransformSpec(activation="relu", norm=NormSpec(kind="rms", eps=0.1), dropout=0.5)
+    head = ClassifierHead(ClassifierHeadSpec(labels=3, transform=transform), 5)
+    randomise(head)
+    assert head.dense is not None
+    assert head.norm is not None
+    x = torch.randn(2, 5)
+    hidden = head.norm((x @ head.dense.weight.T + head.dense.bias).relu())
+    torch.testing.assert_close(head(x), hidden @ head.projection.weight.T + head.projection.bias, **CLOSE)
+    head.train()
+    assert not torch.equal(head(x), head(x))
 
 
 def test_classifier_head() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import transformers
 from decoder_cases import DECODERS
+from encoder_cases import ENCODERS
 from torch import Tensor, nn
 
 from plait.models import auto
@@ -57,8 +58,16 @@ class Case:
         return getattr(transformers, self.config)(**{**self.values, **changes})
 
     @property
+    def encoder(self) -> bool:
+        return self.config in {"BertConfig", *(config for config, _, _ in ENCODERS.values())}
+
+    @property
     def causal(self) -> bool:
-        return self.config != "BertConfig" or self.values.get("is_decoder", False)
+        return not self.encoder or self.values.get("is_decoder", False)
+
+    @property
+    def padding(self) -> int:
+        return int(self.values.get("pad_token_id", 0))
 
 
 _SIZES = {"vocab_size": WORDS, "intermediate_size": 40, "num_attention_heads": 4, "initializer_range": 0.2}
@@ -138,7 +147,7 @@ CASES: dict[str, Case] = {
         ("base", "causal_lm"),
     ),
 }
-CASES |= {name: Case(*parts) for name, parts in DECODERS.items()}
+CASES |= {name: Case(*parts) for name, parts in (DECODERS | ENCODERS).items()}
 PAIRS = [(name, task) for name, case in CASES.items() for task in case.tasks]
 
 
@@ -184,12 +193,11 @@ def masks() -> dict[str, Tensor | None]:
 def batch(case: Case, task: str, mask: Tensor | None, *, seed: int = 1) -> dict[str, Tensor]:
     """Random inputs for a task, padded where `mask` says; ids avoid the padding id, which means nothing here."""
     generator = torch.Generator().manual_seed(seed)
-    inputs = {"input_ids": torch.randint(1, WORDS, (BATCH, TOKENS), generator=generator)}
+    inputs = {"input_ids": torch.randint(case.padding + 1, WORDS, (BATCH, TOKENS), generator=generator)}
     if mask is not None:
         inputs["attention_mask"] = mask
-        inputs["input_ids"] = inputs["input_ids"] * mask
-    if case.config == "BertConfig":
-        kinds = case.values.get("type_vocab_size", 2)
+        inputs["input_ids"] = inputs["input_ids"].where(mask.bool(), case.padding)
+    if kinds := getattr(case.build(), "type_vocab_size", 0):
         inputs["token_type_ids"] = torch.randint(0, kinds, (BATCH, TOKENS), generator=generator)
     if task == "multiple_choice":
         # (B, T) -> (B, 2, T): the second choice is the first backwards
@@ -251,6 +259,7 @@ def _heard(model: nn.Module, names: dict[str, str], heard: dict[str, Tensor]) ->
 # Kinds of layers -> the part that gives, or with "<" takes, what plait has behind attention.
 _ATTENDED = {
     "BertLayer": "attention",
+    "TransformerBlock": "sa_layer_norm",
     **dict.fromkeys(["Gemma2DecoderLayer", "Gemma3DecoderLayer"], "<pre_feedforward_layernorm"),
 }
 

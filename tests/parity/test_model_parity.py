@@ -10,6 +10,7 @@ import pytest
 import torch
 import transformers
 from decoder_cases import CHANGED, DECODERS
+from encoder_cases import ENCODERS, ENCODERS_CHANGED, POOLERS
 from parity_harness import (
     BATCH,
     CASES,
@@ -53,9 +54,9 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
 
 
 def pools_first_column(name: str, task: str) -> bool:
-    """The reference pools BERT's first column whatever the mask says; plait pools the first valid token."""
-    pooled = ("base", "sequence_classification", "multiple_choice", "next_sentence")
-    return CASES[name].config == "BertConfig" and task in pooled
+    """The reference pools an encoder's first column whatever the mask says; plait pools the first valid token."""
+    pooled = ("sequence_classification", "multiple_choice", "next_sentence")
+    return CASES[name].encoder and (task in pooled or (task == "base" and CASES[name].config in POOLERS))
 
 
 @pytest.mark.parametrize("padding", ["none", "right", "left", "holes"])
@@ -158,7 +159,8 @@ def test_embeddings_in_place_of_ids(both: Both, name: str) -> None:
     ours, theirs = both(name, "base")
     inputs = batch(CASES[name], "base", masks()["right"])
     del inputs["input_ids"]
-    inputs["inputs_embeds"] = torch.randn(BATCH, TOKENS, 32, generator=torch.Generator().manual_seed(5))
+    shape = BATCH, TOKENS, ours.get_input_embeddings().embedding_dim
+    inputs["inputs_embeds"] = torch.randn(shape, generator=torch.Generator().manual_seed(5))
     check(ours, theirs, inputs, inputs["attention_mask"])
 
 
@@ -296,11 +298,15 @@ def moved(name: str) -> Any:
     return scaled if name == "scale" else mutate
 
 
-MUTATIONS |= {key: (name, changes, moved(what) if what else None) for key, (name, changes, what) in CHANGED.items()}
+MUTATIONS |= {
+    key: (name, changes, moved(what) if what else None)
+    for key, (name, changes, what) in (CHANGED | ENCODERS_CHANGED).items()
+}
 
 
-def test_every_decoder_has_a_mutation() -> None:
-    assert {name for name, _, _ in CHANGED.values()} >= {name for name, (_, _, tasks) in DECODERS.items() if tasks[1:]}
+def test_every_case_with_several_tasks_has_a_mutation() -> None:
+    changed = {name for name, _, _ in MUTATIONS.values()}
+    assert changed >= {name for name, (_, _, tasks) in (DECODERS | ENCODERS).items() if len(tasks) > 2}
 
 
 @pytest.mark.parametrize("mutation", MUTATIONS)

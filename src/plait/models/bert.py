@@ -8,14 +8,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from plait.errors import ConfigError
-from plait.models.family import Head
+from plait.models.family import Head, post_norm_layer
 from plait.models.reader import Reader
 from plait.nn.spec import (
     AttentionSpec,
     ClassifierHeadSpec,
     HeadSpec,
     LanguageHeadSpec,
-    LayerSpec,
     LearnedPositions,
     MaskSpec,
     MLPSpec,
@@ -24,8 +23,8 @@ from plait.nn.spec import (
     ProjectionBias,
     Single,
     StackSpec,
-    SublayerSpec,
     TextFrontendSpec,
+    TransformSpec,
 )
 from plait.weights.rules import Rule, Rules, ignore, rename, tied
 
@@ -63,12 +62,18 @@ IGNORED = {"vocab_size_or_config_json_file": "an old name of vocab_size"} | dict
 )
 
 
-def _norm(reader: Reader) -> NormSpec:
+def norm_spec(reader: Reader) -> NormSpec:
+    """The one norm of the family."""
     return NormSpec(kind="layer", eps=reader.number("layer_norm_eps"), bias=True)
 
 
 def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
+    return encoder(reader, positions=LearnedPositions(count=reader.integer("max_position_embeddings")))
+
+
+def encoder(reader: Reader, *, positions: LearnedPositions) -> Single:
+    """The stack that BERT and its relatives share; they differ by how `positions` are counted."""
     width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
     if width % heads:
         raise ConfigError(
@@ -76,10 +81,10 @@ def spec(reader: Reader) -> Single:
         )
     reader.only("position_embedding_type", "absolute", reason="relative keys are another attention")
     reader.only("add_cross_attention", False, reason="its decoder attends to itself alone")
-    vocabulary, dropout, norm = reader.integer("vocab_size"), reader.probability("hidden_dropout_prob"), _norm(reader)
-    around = SublayerSpec(after=norm, dropout=dropout)
-    layer = LayerSpec(
-        attention=AttentionSpec(
+    norm, vocabulary, dropout = norm_spec(reader), reader.integer("vocab_size"), reader.probability("hidden_dropout_prob")
+    layer = post_norm_layer(
+        norm,
+        AttentionSpec(
             heads=heads,
             kv_heads=heads,
             head_dim=width // heads,
@@ -88,13 +93,12 @@ def spec(reader: Reader) -> Single:
             bias=ProjectionBias(query=True, key=True, value=True, output=True),
             dropout=reader.probability("attention_probs_dropout_prob"),
         ),
-        mlp=MLPSpec(width=reader.integer("intermediate_size"), activation=reader.activation("hidden_act"), bias=True),
-        around_attention=around,
-        around_mlp=around,
+        MLPSpec(width=reader.integer("intermediate_size"), activation=reader.activation("hidden_act"), bias=True),
+        dropout=dropout,
     )
     frontend = TextFrontendSpec(
         vocabulary=vocabulary,
-        positions=LearnedPositions(count=reader.integer("max_position_embeddings")),
+        positions=positions,
         segments=reader.integer("type_vocab_size"),
         norm=norm,
         dropout=dropout,
@@ -105,32 +109,35 @@ def spec(reader: Reader) -> Single:
     )
 
 
-def _language(reader: Reader) -> LanguageHeadSpec:
+def language(reader: Reader) -> LanguageHeadSpec:
+    """Scores over the vocabulary, behind a dense layer, the activation of the layers and a norm."""
     return LanguageHeadSpec(
         vocabulary=reader.integer("vocab_size"),
         tied=reader.flag("tie_word_embeddings"),
         bias=True,
-        transform=reader.activation("hidden_act"),
-        transform_norm=_norm(reader),
+        transform=TransformSpec(activation=reader.activation("hidden_act"), norm=norm_spec(reader)),
     )
 
 
-def _causal_language(reader: Reader) -> LanguageHeadSpec:
+def causal_language(reader: Reader) -> LanguageHeadSpec:
+    """The same scores, of a decoder. Raises ConfigError for an encoder."""
     if not reader.flag("is_decoder"):
         raise ConfigError(
-            f"Every token of this BERT sees those behind it ({reader.label}). To make it generate, pass "
+            f"Every token of this {reader.family} sees those behind it ({reader.label}). To make it generate, pass "
             "is_decoder=True."
         )
-    return _language(reader)
+    return language(reader)
 
 
-def _classifier(reader: Reader) -> ClassifierHeadSpec:
+def classifier(reader: Reader) -> ClassifierHeadSpec:
+    """Scores over labels."""
     dropout = "hidden_dropout_prob" if reader.value("classifier_dropout") is None else "classifier_dropout"
     return ClassifierHeadSpec(labels=reader.integer("num_labels"), dropout=reader.probability(dropout))
 
 
-def _choice(reader: Reader) -> ClassifierHeadSpec:
-    return ClassifierHeadSpec(labels=1, dropout=_classifier(reader).dropout)
+def choice(reader: Reader) -> ClassifierHeadSpec:
+    """One score of a text: how well it fits."""
+    return ClassifierHeadSpec(labels=1, dropout=classifier(reader).dropout)
 
 
 RULES = Rules(
@@ -166,17 +173,18 @@ def _pooled(name: str, rules: tuple[Rule, ...] = (), spec: Callable[[Reader], He
     return Head(architecture=name, pool=PoolSpec(where="first", activation="tanh"), spec=spec, rules=(pooler, *rules))
 
 
-def _two(reader: Reader) -> ClassifierHeadSpec:
+def two(reader: Reader) -> ClassifierHeadSpec:
+    """Two scores: an answer begins and ends at a token, or a text follows another and does not."""
     return ClassifierHeadSpec(labels=2)
 
 
 HEADS = {
     "base": _pooled("BertModel"),
-    "masked_lm": Head(architecture="BertForMaskedLM", spec=_language, rules=_PREDICTIONS),
-    "causal_lm": Head(architecture="BertLMHeadModel", spec=_causal_language, rules=_PREDICTIONS),
-    "sequence_classification": _pooled("BertForSequenceClassification", _CLASSIFIER, _classifier),
-    "token_classification": Head(architecture="BertForTokenClassification", spec=_classifier, rules=_CLASSIFIER),
-    "question_answering": Head(architecture="BertForQuestionAnswering", spec=_two, rules=_SPAN),
-    "multiple_choice": _pooled("BertForMultipleChoice", _CLASSIFIER, _choice),
-    "next_sentence": _pooled("BertForNextSentencePrediction", _NEXT, _two),
+    "masked_lm": Head(architecture="BertForMaskedLM", spec=language, rules=_PREDICTIONS),
+    "causal_lm": Head(architecture="BertLMHeadModel", spec=causal_language, rules=_PREDICTIONS),
+    "sequence_classification": _pooled("BertForSequenceClassification", _CLASSIFIER, classifier),
+    "token_classification": Head(architecture="BertForTokenClassification", spec=classifier, rules=_CLASSIFIER),
+    "question_answering": Head(architecture="BertForQuestionAnswering", spec=two, rules=_SPAN),
+    "multiple_choice": _pooled("BertForMultipleChoice", _CLASSIFIER, choice),
+    "next_sentence": _pooled("BertForNextSentencePrediction", _NEXT, two),
 }

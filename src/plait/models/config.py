@@ -41,7 +41,7 @@ _LABEL_KEYS = ("num_labels", "id2label", "label2id")
 _ROPE_KEYS = ("rope_theta", "rope_scaling")
 _SPELLINGS = {"torch_dtype": "dtype"}
 _ABSENT = object()
-_SLOTS = ("_values", "_defaults", "_title", "_label")
+_SLOTS = ("_values", "_defaults", "_title", "_label", "_spellings")
 
 
 class Config:
@@ -57,6 +57,7 @@ class Config:
     _defaults: dict[str, Any]
     _title: str
     _label: str
+    _spellings: Mapping[str, str]
 
     def __init__(
         self, values: Mapping[str, Any] | None = None, *, label: str = "the configuration", **more: Any
@@ -68,6 +69,7 @@ class Config:
         object.__setattr__(self, "_label", label)
         object.__setattr__(self, "_title", f"{family.NAME}Config")
         object.__setattr__(self, "_defaults", {**COMMON, **family.DEFAULTS})
+        object.__setattr__(self, "_spellings", {**_SPELLINGS, **getattr(family, "SPELLINGS", {})})
         object.__setattr__(self, "_values", {})
         self.update(given)
 
@@ -109,14 +111,14 @@ class Config:
             *self._defaults,
             *_LABEL_KEYS,
             *_ROPE_KEYS,
-            *_SPELLINGS,
+            *self._spellings,
             "rope_parameters",
             "name_or_path",
         }
 
     def get(self, key: str, default: Any = None) -> Any:
         """The value of `key`: as given, else the family's default, else `default`."""
-        key = _SPELLINGS.get(key, key)
+        key = self._spellings.get(key, key)
         if key in _LABEL_KEYS:
             return self._label_view(key)
         if key == "name_or_path":
@@ -175,7 +177,7 @@ class Config:
 
         Raises `ConfigError` when labels, or a problem type and the labels, contradict each other.
         """
-        values = {_SPELLINGS.get(key, key): value for key, value in values.items()}
+        values = {self._spellings.get(key, key): value for key, value in values.items()}
         if "name_or_path" in values:
             values["_name_or_path"] = values.pop("name_or_path")
         if values.get("dtype") is not None:

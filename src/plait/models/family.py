@@ -36,6 +36,7 @@ class Family(Protocol):
     """The module of one family."""
 
     NAME: str  # as in "BertConfig"
+    # SPELLINGS: Mapping[str, str], only where the family has its own names for usual keys: "hidden_size" -> "dim"
     DEFAULTS: Mapping[str, Any]  # of its configuration
     IGNORED: Mapping[str, str]  # keys of its configuration that change nothing, each with the reason
     RULES: Rules  # names of the stack's weights
@@ -80,4 +81,10 @@ def topology(family: Family, task: str, reader: Reader) -> Single:
 def pre_norm_layer(norm: NormSpec, attention: AttentionSpec, mlp: MLPSpec) -> LayerSpec:
     """`x + f(norm(x))` twice: the layer of most decoders."""
     around = SublayerSpec(before=norm)
+    return LayerSpec(attention=attention, mlp=mlp, around_attention=around, around_mlp=around)
+
+
+def post_norm_layer(norm: NormSpec, attention: AttentionSpec, mlp: MLPSpec, *, dropout: float) -> LayerSpec:
+    """`norm(x + dropout(f(x)))` twice: the layer of most encoders."""
+    around = SublayerSpec(after=norm, dropout=dropout)
     return LayerSpec(attention=attention, mlp=mlp, around_attention=around, around_mlp=around)

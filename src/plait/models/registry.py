@@ -13,7 +13,7 @@ from plait.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from plait.models.family import Family
 
-FAMILIES = ("bert", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
+FAMILIES = ("bert", "distilbert", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
 
 # Other model types whose configuration, weights and network are those of a family here.
 ALIASES: dict[str, str] = {}

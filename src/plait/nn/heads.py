@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from plait.errors import ConfigError
 from plait.nn.linear import Linear
 from plait.nn.mlp import activation
 from plait.nn.norm import Norm
-from plait.nn.spec import ClassifierHeadSpec, LanguageHeadSpec, PoolSpec
+from plait.nn.spec import ClassifierHeadSpec, LanguageHeadSpec, PoolSpec, TransformSpec
 
 
 class Pool(nn.Module):
@@ -52,24 +53,45 @@ class Pool(nn.Module):
         __call__ = forward
 
 
-class LanguageHead(nn.Module):
-    """Scores over the vocabulary."""
+class _Transformed(nn.Module):
+    """A head that may begin with a dense layer, an activation and a norm."""
 
-    def __init__(self, spec: LanguageHeadSpec, width: int) -> None:
+    def __init__(self, transform: TransformSpec | None, width: int, out: int) -> None:
         super().__init__()
+        self.transform = transform
+        self.dense = Linear(width, out, bias=transform.bias) if transform else None
+        self.norm = Norm(transform.norm, out) if transform and transform.norm else None
+
+    def transformed(self, x: Tensor) -> Tensor:
+        """(..., width) -> (..., out)."""
+        if self.transform is None or self.dense is None:
+            return x
+        x = functional.dropout(x, self.transform.dropout, training=self.training)
+        x = activation(self.transform.activation)(self.dense(x))
+        return x if self.norm is None else self.norm(x)
+
+
+class LanguageHead(_Transformed):
+    """Scores over the vocabulary. `embedding` is the width E of the token embedding, which a tied head shares.
+
+    Raises ConfigError when that is not the stack's and no `transform` leads to it.
+    """
+
+    def __init__(self, spec: LanguageHeadSpec, width: int, *, embedding: int | None = None) -> None:
+        embedding = embedding or width
+        if embedding != width and spec.transform is None:
+            raise ConfigError(
+                f"a language head without `transform` scores vectors of the stack's width ({width}), but the token "
+                f"embedding has a width of {embedding}: add a TransformSpec, whose dense layer leads from one to the "
+                "other"
+            )
+        super().__init__(spec.transform, width, embedding)
         self.spec = spec
-        self.dense = Linear(width, width) if spec.transform else None
-        self.activation = activation(spec.transform) if spec.transform else None
-        self.norm = Norm(spec.transform_norm, width) if spec.transform_norm else None
-        self.projection = Linear(width, spec.vocabulary, bias=spec.bias)
+        self.projection = Linear(embedding, spec.vocabulary, bias=spec.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, V)."""
-        if self.dense is not None and self.activation is not None:
-            x = self.activation(self.dense(x))
-        if self.norm is not None:
-            x = self.norm(x)
-        scores: Tensor = self.projection(x)
+        scores: Tensor = self.projection(self.transformed(x))
         if self.spec.softcap is not None:
             scores = self.spec.softcap * torch.tanh(scores / self.spec.softcap)
         return scores
@@ -78,17 +100,18 @@ class LanguageHead(nn.Module):
         __call__ = forward
 
 
-class ClassifierHead(nn.Module):
+class ClassifierHead(_Transformed):
     """Scores over labels."""
 
     def __init__(self, spec: ClassifierHeadSpec, width: int) -> None:
-        super().__init__()
+        super().__init__(spec.transform, width, width)
         self.spec = spec
         self.projection = Linear(width, spec.labels, bias=spec.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., C)."""
-        return self.projection(functional.dropout(x, self.spec.dropout, training=self.training))  # type: ignore[no-any-return]
+        x = functional.dropout(self.transformed(x), self.spec.dropout, training=self.training)
+        return self.projection(x)  # type: ignore[no-any-return]
 
     if TYPE_CHECKING:
         __call__ = forward

@@ -193,26 +193,39 @@ class PoolSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TransformSpec:
+    """What a head does before it scores: `norm(activation(dense(dropout(x))))`; `bias` is that of the dense layer."""
+
+    activation: Activation
+    bias: bool = True
+    norm: NormSpec | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LanguageHeadSpec:
     """Scores over the vocabulary. `tied` shares the weight of the token embedding.
 
-    `transform` puts a square dense layer, this activation and `transform_norm` first (BERT's masked-language head).
+    A `transform` comes first in masked-language heads; its dense layer leads to the width of the embedding.
     """
 
     vocabulary: int
     tied: bool
     bias: bool = False
-    transform: Activation | None = None
-    transform_norm: NormSpec | None = None
+    transform: TransformSpec | None = None
     softcap: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierHeadSpec:
-    """A linear layer to `labels` scores, on the pooled vector or, where the topology has no pool, on every token."""
+    """A linear layer to `labels` scores, on the pooled vector or, where the topology has no pool, on every token.
+
+    `dropout` acts on what is scored, behind the `transform` where there is one.
+    """
 
     labels: int
     bias: bool = True
+    transform: TransformSpec | None = None
     dropout: float = 0.0
 
 

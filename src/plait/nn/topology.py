@@ -35,7 +35,7 @@ def _head(spec: HeadSpec | None, width: int, tokens: nn.Embedding) -> LanguageHe
         return None
     if isinstance(spec, ClassifierHeadSpec):
         return ClassifierHead(spec, width)
-    head = LanguageHead(spec, width)
+    head = LanguageHead(spec, width, embedding=tokens.embedding_dim)
     if spec.tied:
         head.projection.weight = tokens.weight
     return head
