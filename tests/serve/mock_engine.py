@@ -33,7 +33,15 @@ class ByteDetokenizer:
         return text
 
 
+class NoMarkers:
+    def token_to_id(self, token: str) -> None:
+        return None
+
+
 class ByteTokenizer:
+    chat_template = "{{ messages }}"
+    engine = NoMarkers()
+
     def __call__(self, text: str) -> dict[str, list[int]]:
         return {"input_ids": list(text.encode("utf-8"))}
 

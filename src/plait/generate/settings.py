@@ -50,7 +50,7 @@ NOT_SUPPORTED: dict[str, tuple[Any, ...]] = {
 # Names that mean something only together with a method above, or that concern how another library runs, not the result.
 WITHOUT_EFFECT = frozenset(
     [
-        *("early_stopping", "length_penalty", "decoder_start_token_id", "transformers_version", "_from_model_config"),
+        *("early_stopping", "length_penalty", "transformers_version", "_from_model_config"),
         *("cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size", "low_memory"),
         *("compile_config", "disable_compile", "continuous_batching_config", "synced_gpus"),
         *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_tokenizer"),
@@ -105,6 +105,7 @@ class GenerationConfig:
     return_dict_in_generate: bool = False
     pad_token_id: int | None = None
     bos_token_id: int | None = None
+    decoder_start_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
     others: dict[str, Any]  # options of the other two kinds, kept for writing back
 

@@ -31,6 +31,7 @@ class Job:
     config: GenerationConfig
     deliver: Callable[[Event], None]
     seed: int | None = None
+    splitter: Any = None  # sets thinking apart from the answer; see `generate_text`
     cancelled: threading.Event = field(default_factory=threading.Event)
 
 
@@ -118,7 +119,9 @@ class Engine:
             return
         device = getattr(self.model, "device", None)
         tokens = torch.tensor([job.tokens], dtype=torch.long, device=device)
-        pieces = generate_text(self.model, self.tokenizer, tokens, generation_config=job.config, seed=job.seed)
+        pieces = generate_text(
+            self.model, self.tokenizer, tokens, generation_config=job.config, seed=job.seed, splitter=job.splitter
+        )
         for piece in pieces:
             if job.cancelled.is_set():
                 pieces.close()

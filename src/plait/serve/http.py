@@ -186,8 +186,9 @@ async def _frames(
         yield _frame(protocol.chunk(asked, head, "", first=True))
         async for piece in _pieces(engine, job, events):
             tokens = piece.tokens
-            if piece.text or piece.finish_reason:
-                yield _frame(protocol.chunk(asked, head, piece.text, reason=piece.finish_reason))
+            if piece.text or piece.thinking or piece.finish_reason:
+                part = protocol.chunk(asked, head, piece.text, reason=piece.finish_reason, thinking=piece.thinking)
+                yield _frame(part)
         if asked.usage_in_stream:
             yield _frame(protocol.last_chunk(asked, head, protocol.usage(len(job.tokens), tokens)))
     except Exception as error:
@@ -223,5 +224,6 @@ async def _whole(
         work.cancel()
         hung_up.cancel()
     used = protocol.usage(len(job.tokens), pieces[-1].tokens)
-    text = "".join(piece.text for piece in pieces)
-    return _json(protocol.answer(asked, head, text, reason=str(pieces[-1].finish_reason), usage=used))
+    text, thinking = ("".join(parts) for parts in zip(*((p.text, p.thinking) for p in pieces), strict=True))
+    reason = str(pieces[-1].finish_reason)
+    return _json(protocol.answer(asked, head, text, reason=reason, usage=used, thinking=thinking))

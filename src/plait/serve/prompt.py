@@ -9,6 +9,7 @@ from plait.errors import PlaitError, RequestError, TokenizerError
 from plait.generate import GenerationConfig
 from plait.serve.engine import Engine, Event, Job
 from plait.serve.protocol import Request
+from plait.text.thinking import ThinkingStream, thinks
 
 
 def job_of(request: Request, engine: Engine, *, deliver: Callable[[Event], None]) -> Job:
@@ -29,7 +30,9 @@ def job_of(request: Request, engine: Engine, *, deliver: Callable[[Event], None]
         config.refuse_unsupported()
     except PlaitError as error:
         raise RequestError(str(error)) from error
-    return Job(tokens=tokens, config=config, deliver=deliver, seed=request.seed)
+    separate = request.kind == "chat" and request.separate_thinking and thinks(engine.tokenizer)
+    splitter = ThinkingStream(engine.tokenizer, prompt=tokens) if separate else None
+    return Job(tokens=tokens, config=config, deliver=deliver, seed=request.seed, splitter=splitter)
 
 
 def context_length(model: Any) -> int:

@@ -35,6 +35,7 @@ OWN_FIELDS: dict[Kind, dict[str, tuple[type | tuple[type, ...], float | None, fl
         "messages": (list, None, None),
         "max_completion_tokens": (int, 1, None),
         "chat_template_kwargs": (dict, None, None),
+        "separate_reasoning": (bool, None, None),
     },
     "text": {"prompt": ((str, list), None, None), "echo": (bool, None, None)},
 }
@@ -82,6 +83,7 @@ class Request:
     template_options: dict[str, Any] = field(default_factory=dict)
     options: dict[str, Any] = field(default_factory=dict)
     seed: int | None = None
+    separate_thinking: bool = True
     stream: bool = False
     usage_in_stream: bool = False
 
@@ -112,6 +114,7 @@ def parse(body: Any, *, kind: Kind) -> Request:
         template_options=_template_options(given),
         options=_options(given),
         seed=given.get("seed"),
+        separate_thinking=given.get("separate_reasoning", True),
         stream=given.get("stream", False),
         usage_in_stream=bool(given.get("stream_options", {}).get("include_usage")),
     )
@@ -232,22 +235,30 @@ def usage(prompt_tokens: int, new_tokens: int) -> Body:
     return {"prompt_tokens": prompt_tokens, "completion_tokens": new_tokens, "total_tokens": prompt_tokens + new_tokens}
 
 
-def answer(request: Request, head: Body, text: str, *, reason: str, usage: Body) -> Body:
+def _thinking(text: str) -> Body:
+    """Thinking under both names that clients read."""
+    return {"reasoning_content": text, "reasoning": text} if text else {}
+
+
+def answer(request: Request, head: Body, text: str, *, reason: str, usage: Body, thinking: str = "") -> Body:
     """The body of a whole answer. `head` holds id, created and model."""
     choice: Body = {"index": 0, "finish_reason": reason, "logprobs": None}
     if request.kind == "chat":
-        choice["message"] = {"role": "assistant", "content": text, "refusal": None}
+        choice["message"] = {"role": "assistant", "content": text, "refusal": None, **_thinking(thinking)}
     else:
         choice["text"] = text
     name = "chat.completion" if request.kind == "chat" else "text_completion"
     return {**head, "object": name, "choices": [choice], "usage": usage}
 
 
-def chunk(request: Request, head: Body, text: str, *, reason: str | None = None, first: bool = False) -> Body:
+def chunk(
+    request: Request, head: Body, text: str, *, reason: str | None = None, first: bool = False, thinking: str = ""
+) -> Body:
     """The body of one part of a streamed answer; `first` announces the role of a chat message."""
     choice: Body = {"index": 0, "finish_reason": reason, "logprobs": None}
     if request.kind == "chat":
-        choice["delta"] = {**({"role": "assistant"} if first else {}), **({"content": text} if text or first else {})}
+        role = {"role": "assistant"} if first else {}
+        choice["delta"] = {**role, **_thinking(thinking), **({"content": text} if text or first else {})}
     else:
         choice["text"] = text
     name = "chat.completion.chunk" if request.kind == "chat" else "text_completion"
