@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset as TorchDataset
 from train_models import Answer, Counted, Regressor, Tagger, numbers, pad_rows, tokens
 
+from plait.data import Dataset, DatasetDict
 from plait.errors import DataError, OptionError, TrainingError
 from plait.nn.loss import LossTerms
 from plait.train import (
@@ -189,13 +190,40 @@ def test_every_kind_of_data_set_gives_the_same_run(tmp_path: Path) -> None:
     import datasets
 
     columns = {"features": [row["features"].tolist() for row in ROWS], "label": [row["labels"] for row in ROWS]}
-    kinds = [ROWS, SolarDataset(), datasets.Dataset.from_dict(columns), Counted([{**row, "text": "x"} for row in ROWS])]
+    kinds = [
+        ROWS,
+        SolarDataset(),
+        Dataset.from_dict({**columns, "text": ["x"] * len(ROWS)}),
+        Dataset.from_dict(columns).with_format("torch"),
+        datasets.Dataset.from_dict(columns),
+        Counted([{**row, "text": "x"} for row in ROWS]),
+    ]
     runs = []
     for rows in kinds:
         trainer = Trainer(Regressor(), arguments(tmp_path, logging_steps=1), train_dataset=rows)
         trainer.train()
         runs.append(losses(trainer))
-    assert runs[0] == runs[1] == runs[2] == runs[3]
+    assert all(run == runs[0] for run in runs)
+
+
+def test_a_table_by_length_and_with_workers(tmp_path: Path) -> None:
+    rows = tokens(40)
+    table = Dataset.from_dict({name: [row[name] for row in rows] for name in ("input_ids", "labels")})
+    runs = []
+    for data, workers in ((rows, 0), (table, 0), (table, 2)):
+        args = arguments(tmp_path, loss=None, group_by_length=True, logging_steps=1, dataloader_num_workers=workers)
+        trainer = Trainer(Tagger(), args, train_dataset=data, data_collator=pad_rows)
+        trainer.train()
+        runs.append(losses(trainer))
+    assert runs[0] == runs[1] == runs[2]
+
+
+def test_a_split_data_set_must_be_named(tmp_path: Path) -> None:
+    both = DatasetDict({"train": Dataset.from_dict({"features": [[0.0] * 4], "label": [1.0]})})
+    with pytest.raises(
+        TrainingError, match=r"train_dataset is a DatasetDict of 'train'; pass one of them, for example"
+    ):
+        Trainer(Regressor(), arguments(tmp_path), train_dataset=both).train()
 
 
 def test_unused_columns_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
