@@ -36,6 +36,7 @@ _LLAMA = {"model_type": "llama", "rms_norm_eps": 1e-2, "rope_theta": 100.0, "num
 _SCALED = {"factor": 4.0, "original_max_position_embeddings": 16}
 _GEMMA = {"head_dim": 12, "sliding_window": 5, "query_pre_attn_scalar": 9, "tie_word_embeddings": False}
 _GEMMA["rms_norm_eps"] = 1.0  # what its norms behind sublayers see is large
+_STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 CONFIGS: dict[str, dict[str, Any]] = {
     "bert": {
         "model_type": "bert",
@@ -44,6 +45,14 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "attention_probs_dropout_prob": 0.0,
         "max_position_embeddings": 20,
     },
+    "roberta": {
+        "model_type": "roberta",
+        "layer_norm_eps": 1e-2,
+        "max_position_embeddings": 20,
+        "pad_token_id": 0,
+        **_STILL,
+    },
+    "xlm-roberta": {"model_type": "xlm-roberta"},
     "distilbert": {"model_type": "distilbert", "hidden_dim": 40, "intermediate_size": None},
     "llama": {**_LLAMA},
     "llama-linear": {**_LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 3.0}},
@@ -107,6 +116,8 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     **{("SublayerSpec", slot): lambda norm: None if norm else NORM for slot in ("before", "branch", "after")},
     ("SublayerSpec", "dropout"): lambda dropout: 0.5,
     ("LearnedPositions", "count"): lambda count: count + 1,
+    ("LearnedPositions", "offset"): lambda offset: offset + 1,
+    ("LearnedPositions", "over"): lambda over: "tokens" if over == "slots" else "slots",
     ("TextFrontendSpec", "vocabulary"): lambda count: count + 1,
     ("TextFrontendSpec", "positions"): lambda p: LearnedPositions(count=20) if p is None else SinusoidalPositions(),
     ("TextFrontendSpec", "segments"): lambda count: 2 if count is None else None,
@@ -208,6 +219,7 @@ def padding_gradient(network: SingleModel) -> Tensor:
     [
         ("bert", "sequence_classification"),
         ("bert", "masked_lm"),
+        ("roberta", "sequence_classification"),
         ("llama", "causal_lm"),
         ("llama", "sequence_classification"),
         ("llama-linear", "base"),
@@ -253,7 +265,7 @@ def test_rules_invert(family: str) -> None:
     module = family_of(family, label="x")
     for task in module.HEADS:
         values: dict[str, Any] = {**TINY, **CONFIGS[family], "is_decoder": task == "causal_lm"}
-        if family != "bert":
+        if family not in ("bert", "roberta", "xlm-roberta"):
             values.pop("is_decoder")
         model = new_model(Config({**values, "tie_word_embeddings": False}), task=task)
         rules: Rules = rules_for(module, task)

@@ -24,8 +24,12 @@ SIZES = {
 }
 _DISTIL = {"vocab_size": 53, "dim": 32, "hidden_dim": 40, "n_layers": 3, "n_heads": 4, "max_position_embeddings": 40}
 
+ROBERTA = {**SIZES, "pad_token_id": 1}
+
 # Families whose bare network ends with a pooler.
-POOLERS = ("BertConfig",)
+POOLERS = ("BertConfig", "RobertaConfig", "XLMRobertaConfig")
+# Families that count positions over the tokens that are no padding, from behind the padding's id.
+COUNTED = ("RobertaConfig", "XLMRobertaConfig")
 
 # name -> configuration class, its values, tasks
 ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
@@ -35,6 +39,14 @@ ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         {**_DISTIL, "activation": "relu", "tie_word_embeddings": False},
         ("base", "masked_lm"),
     ),
+    "roberta": ("RobertaConfig", ROBERTA, TASKS),
+    "roberta-padding-3-relu": (
+        "RobertaConfig",
+        {**ROBERTA, "pad_token_id": 3, "hidden_act": "relu", "num_labels": 1, "type_vocab_size": 1},
+        ("base", "masked_lm", "sequence_classification"),
+    ),
+    "roberta-decoder": ("RobertaConfig", {**ROBERTA, "is_decoder": True}, ("base", "causal_lm")),
+    "xlm-roberta": ("XLMRobertaConfig", ROBERTA, TASKS),
 }
 
 # What is changed of a reference, as in decoder_cases.
@@ -45,4 +57,9 @@ ENCODERS_CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "distilbert query bias": ("distilbert", {}, "transformer.layer.1.attention.q_lin.bias"),
     "distilbert norm": ("distilbert", {}, "transformer.layer.2.output_layer_norm.bias"),
     "distilbert position": ("distilbert", {}, "embeddings.position_embeddings.weight"),
+    "roberta eps": ("roberta", {"layer_norm_eps": 1e-2}, None),
+    "roberta scale": ("roberta", {}, "scale"),
+    "roberta first position": ("roberta", {"pad_token_id": 2}, None),
+    "roberta activation": ("roberta-padding-3-relu", {"hidden_act": "gelu"}, None),
+    "xlm-roberta output bias": ("xlm-roberta", {}, "encoder.layer.1.output.dense.bias"),
 }

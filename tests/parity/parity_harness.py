@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 from decoder_cases import DECODERS
-from encoder_cases import ENCODERS
+from encoder_cases import COUNTED, ENCODERS
 from torch import Tensor, nn
 
 from plait.models import auto
@@ -68,6 +68,11 @@ class Case:
     @property
     def padding(self) -> int:
         return int(self.values.get("pad_token_id", 0))
+
+    @property
+    def first_position(self) -> int:
+        """The position id of the first token."""
+        return self.padding + 1 if self.config in COUNTED else 0
 
 
 _SIZES = {"vocab_size": WORDS, "intermediate_size": 40, "num_attention_heads": 4, "initializer_range": 0.2}
@@ -194,16 +199,15 @@ def batch(case: Case, task: str, mask: Tensor | None, *, seed: int = 1) -> dict[
     """Random inputs for a task, padded where `mask` says; ids avoid the padding id, which means nothing here."""
     generator = torch.Generator().manual_seed(seed)
     inputs = {"input_ids": torch.randint(case.padding + 1, WORDS, (BATCH, TOKENS), generator=generator)}
-    if mask is not None:
-        inputs["attention_mask"] = mask
-        inputs["input_ids"] = inputs["input_ids"].where(mask.bool(), case.padding)
     if kinds := getattr(case.build(), "type_vocab_size", 0):
         inputs["token_type_ids"] = torch.randint(0, kinds, (BATCH, TOKENS), generator=generator)
     if task == "multiple_choice":
         # (B, T) -> (B, 2, T): the second choice is the first backwards
         inputs = {name: torch.stack((part, part.flip(-1)), dim=1) for name, part in inputs.items()}
-        if mask is not None:
-            inputs["attention_mask"] = torch.stack((mask, mask), dim=1)
+        mask = None if mask is None else torch.stack((mask, mask), dim=1)
+    if mask is not None:
+        inputs["attention_mask"] = mask
+        inputs["input_ids"] = inputs["input_ids"].where(mask.bool(), case.padding)
     return inputs
 
 
@@ -260,6 +264,7 @@ def _heard(model: nn.Module, names: dict[str, str], heard: dict[str, Tensor]) ->
 _ATTENDED = {
     "BertLayer": "attention",
     "TransformerBlock": "sa_layer_norm",
+    **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer"], "attention"),
     **dict.fromkeys(["Gemma2DecoderLayer", "Gemma3DecoderLayer"], "<pre_feedforward_layernorm"),
 }
 

@@ -5,7 +5,7 @@ Configuration: https://huggingface.co/google-bert/bert-base-uncased. With `is_de
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from plait.errors import ConfigError
 from plait.models.family import Head, post_norm_layer
@@ -81,7 +81,8 @@ def encoder(reader: Reader, *, positions: LearnedPositions) -> Single:
         )
     reader.only("position_embedding_type", "absolute", reason="relative keys are another attention")
     reader.only("add_cross_attention", False, reason="its decoder attends to itself alone")
-    norm, vocabulary, dropout = norm_spec(reader), reader.integer("vocab_size"), reader.probability("hidden_dropout_prob")
+    norm, vocabulary = norm_spec(reader), reader.integer("vocab_size")
+    dropout = reader.probability("hidden_dropout_prob")
     layer = post_norm_layer(
         norm,
         AttentionSpec(
@@ -140,21 +141,32 @@ def choice(reader: Reader) -> ClassifierHeadSpec:
     return ClassifierHeadSpec(labels=1, dropout=classifier(reader).dropout)
 
 
-RULES = Rules(
-    rename("bert.embeddings.word_embeddings.weight", "stack.frontend.tokens.weight"),
-    rename("bert.embeddings.position_embeddings.weight", "stack.frontend.positions.weight"),
-    rename("bert.embeddings.token_type_embeddings.weight", "stack.frontend.segments.weight"),
-    rename("bert.embeddings.LayerNorm.{wb}", "stack.frontend.norm.{wb}"),
-    rename("bert.encoder.layer.{i}.attention.self.{p:query|key|value}.{wb}", "stack.layers.{i}.attention.{p}.{wb}"),
-    rename("bert.encoder.layer.{i}.attention.output.dense.{wb}", "stack.layers.{i}.attention.output.{wb}"),
-    rename("bert.encoder.layer.{i}.attention.output.LayerNorm.{wb}", "stack.layers.{i}.around_attention.after.{wb}"),
-    rename("bert.encoder.layer.{i}.intermediate.dense.{wb}", "stack.layers.{i}.mlp.up.{wb}"),
-    rename("bert.encoder.layer.{i}.output.dense.{wb}", "stack.layers.{i}.mlp.down.{wb}"),
-    rename("bert.encoder.layer.{i}.output.LayerNorm.{wb}", "stack.layers.{i}.around_mlp.after.{wb}"),
-    ignore("bert.embeddings.position_ids", "counted, not learned"),
-    prefixes=("bert.",),
-    old={"gamma": "weight", "beta": "bias"},
-)
+NAMES = {
+    "embeddings.word_embeddings.weight": "stack.frontend.tokens.weight",
+    "embeddings.position_embeddings.weight": "stack.frontend.positions.weight",
+    "embeddings.token_type_embeddings.weight": "stack.frontend.segments.weight",
+    "embeddings.LayerNorm.{wb}": "stack.frontend.norm.{wb}",
+    "encoder.layer.{i}.attention.self.{p:query|key|value}.{wb}": "stack.layers.{i}.attention.{p}.{wb}",
+    "encoder.layer.{i}.attention.output.dense.{wb}": "stack.layers.{i}.attention.output.{wb}",
+    "encoder.layer.{i}.attention.output.LayerNorm.{wb}": "stack.layers.{i}.around_attention.after.{wb}",
+    "encoder.layer.{i}.intermediate.dense.{wb}": "stack.layers.{i}.mlp.up.{wb}",
+    "encoder.layer.{i}.output.dense.{wb}": "stack.layers.{i}.mlp.down.{wb}",
+    "encoder.layer.{i}.output.LayerNorm.{wb}": "stack.layers.{i}.around_mlp.after.{wb}",
+}
+
+
+def names(table: Mapping[str, str], *more: Rule, prefix: str) -> Rules:
+    """The stack's weights, whose names begin with `prefix`, or without it."""
+    return Rules(
+        *(rename(prefix + theirs, ours) for theirs, ours in table.items()),
+        *more,
+        ignore(prefix + "embeddings.position_ids", "counted, not learned"),
+        prefixes=(prefix,),
+        old={"gamma": "weight", "beta": "bias"},
+    )
+
+
+RULES = names(NAMES, prefix="bert.")
 
 _PREDICTIONS = (
     rename("cls.predictions.transform.dense.{wb}", "head.dense.{wb}"),

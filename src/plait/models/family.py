@@ -36,6 +36,7 @@ class Family(Protocol):
     """The module of one family."""
 
     NAME: str  # as in "BertConfig"
+    # first_position(config) -> int, only where the `position_ids` of a text do not begin with 0
     # SPELLINGS: Mapping[str, str], only where the family has its own names for usual keys: "hidden_size" -> "dim"
     DEFAULTS: Mapping[str, Any]  # of its configuration
     IGNORED: Mapping[str, str]  # keys of its configuration that change nothing, each with the reason

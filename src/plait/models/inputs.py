@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from plait.errors import OptionError
+from plait.models.registry import family_of
 from plait.nn.cache import Cache
 
 if TYPE_CHECKING:
@@ -82,10 +83,7 @@ class Inputs:
         self, model: PretrainedModel, valid: Tensor | None, cache: Cache | None, shape: tuple[int, int]
     ) -> Tensor | None:
         if self.positions is None:
-            if cache is None or (cache.plain and valid is None):
-                return None
-            start, device = cache.length, model.device
-            return torch.arange(start, start + shape[1], device=device)[None]
+            return None
         positions = self.positions[None] if self.positions.dim() == 1 else self.positions
         if positions.dim() != 2 or positions.shape[1] != shape[1] or positions.shape[0] not in (1, shape[0]):
             raise OptionError(f"`position_ids` must have the shape {shape}, but has {tuple(positions.shape)}.")
@@ -98,7 +96,8 @@ class Inputs:
                     "`position_ids` must increase along each row: what a token sees is decided by them, so a row that "
                     "starts again would let one text see another. Give each text a row of its own."
                 )
-        return positions
+        first = getattr(family_of(model.config.model_type, label=model.config.label), "first_position", None)
+        return positions if first is None else positions - first(model.config)
 
 
 def _valid(mask: Tensor | None, batch: int, count: int, start: int) -> Tensor | None:

@@ -13,7 +13,7 @@ from plait.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from plait.models.family import Family
 
-FAMILIES = ("bert", "distilbert", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
+FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
 
 # Other model types whose configuration, weights and network are those of a family here.
 ALIASES: dict[str, str] = {}
@@ -26,7 +26,7 @@ def family_of(model_type: object, *, label: str) -> Family:
     """
     name = ALIASES.get(str(model_type), model_type)
     if name in FAMILIES:
-        return cast("Family", importlib.import_module(f"plait.models.{name}"))
+        return cast("Family", importlib.import_module(f"plait.models.{str(name).replace('-', '_')}"))
     known = sorted([*FAMILIES, *ALIASES])
     listed = f"The families are: {', '.join(known)}."
     if model_type is None:

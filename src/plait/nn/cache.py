@@ -61,6 +61,10 @@ class Cache:
         """Whether every row holds the positions 0, 1, 2, … without padding."""
         return self._positions is None
 
+    def counted(self) -> Tensor | int:
+        """How many of the slots in use are no padding: (B, 1), or one number for all rows."""
+        return self.length if self._positions is None else (self._positions >= 0).sum(dim=1, keepdim=True)
+
     def extend(self, positions: Tensor | None, *, tokens: int) -> Tensor | None:
         """Take up `tokens` more slots and return the positions of all slots, (B, S), or None while they are plain.
 

@@ -40,6 +40,7 @@ class TextFrontend(nn.Module):
         self.segments = Embedding(spec.segments, width) if spec.segments else None
         learned = isinstance(spec.positions, LearnedPositions)
         self.positions = Embedding(spec.positions.count, width) if learned else None  # type: ignore[union-attr]
+        self.offset = spec.positions.offset if isinstance(spec.positions, LearnedPositions) else 0
         self.norm = Norm(spec.norm, width) if spec.norm else None
 
     def forward(
@@ -61,7 +62,7 @@ class TextFrontend(nn.Module):
         elif segments is not None:
             raise ConfigError("segment ids (token_type_ids) were given, but this model has no segment embedding")
         if self.positions is not None:
-            x = x + self.positions(positions)
+            x = x + self.positions(positions + self.offset)
         elif isinstance(self.spec.positions, SinusoidalPositions):
             x = x + sinusoids(positions, self.width).to(x.dtype)
         if self.norm is not None:

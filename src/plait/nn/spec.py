@@ -145,9 +145,14 @@ class LayerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class LearnedPositions:
-    """A trained vector per position, for positions 0 to `count - 1`."""
+    """A table of `count` trained vectors; position 0 has the row `offset`.
+
+    Positions that are not given count all slots from 0, or with `over="tokens"` only those that are no padding.
+    """
 
     count: int
+    offset: int = 0
+    over: Literal["slots", "tokens"] = "slots"
 
 
 @dataclass(frozen=True, kw_only=True)

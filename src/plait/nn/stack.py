@@ -60,8 +60,9 @@ class Stack(nn.Module):
         batch, count, device = given.shape[0], given.shape[1], given.device
         start = cache.length if cache else 0
         where = torch.arange(start, start + count, device=device)[None] if positions is None else positions
-        self._check_positions(where, start + count, positions is not None)
-        x = self.frontend(tokens, where, embeddings=embeddings, segments=segments)
+        counted = where if positions is not None else self._counted(where, valid, cache, batch)
+        self._check_positions(counted, start + count, counted is not where or positions is not None)
+        x = self.frontend(tokens, counted, embeddings=embeddings, segments=segments)
         slots = self._slots(where, positions is not None, valid, cache, batch, count)
         context = Context(
             masks={spec: _mask(spec, slots, count, start + count, device) for spec in self._masks},
@@ -79,6 +80,16 @@ class Stack(nn.Module):
         if record:
             record.states.append(x)
         return x
+
+    def _counted(self, where: Tensor, valid: Tensor | None, cache: Cache | None, batch: int) -> Tensor:
+        """Positions for the table (B or 1, T): of the slots `where`, or counted over the tokens that are no padding."""
+        table = self.spec.frontend.positions
+        plain = valid is None and (cache is None or cache.plain)
+        if plain or not isinstance(table, LearnedPositions) or table.over == "slots":
+            return where
+        seen = torch.ones(batch, where.shape[1], device=where.device) if valid is None else valid
+        before = cache.counted() if cache else 0
+        return (before + seen.long().cumsum(dim=1) - 1).clamp(min=0)
 
     def _slots(
         self,
@@ -106,11 +117,11 @@ class Stack(nn.Module):
         if not isinstance(table, LearnedPositions):
             return
         # An explicit tensor is read (a copy from the device); counted positions are known without it.
-        highest = int(where.max()) if explicit else end - 1
-        if highest >= table.count:
+        highest, count = int(where.max()) if explicit else end - 1, table.count - table.offset
+        if highest >= count:
             raise ConfigError(
-                f"position {highest} does not exist: this model has learned positions for 0 to {table.count - 1}. "
-                f"Cut the text to {table.count} tokens (truncation=True, max_length={table.count})"
+                f"position {highest} does not exist: this model has learned positions for 0 to {count - 1}. "
+                f"Cut the text to {count} tokens (truncation=True, max_length={count})"
             )
 
     if TYPE_CHECKING:
