@@ -53,6 +53,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
         **_STILL,
     },
     "xlm-roberta": {"model_type": "xlm-roberta"},
+    "electra": {"model_type": "electra", "embedding_size": 16},
     "distilbert": {"model_type": "distilbert", "hidden_dim": 40, "intermediate_size": None},
     "llama": {**_LLAMA},
     "llama-linear": {**_LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 3.0}},
@@ -119,6 +120,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("LearnedPositions", "offset"): lambda offset: offset + 1,
     ("LearnedPositions", "over"): lambda over: "tokens" if over == "slots" else "slots",
     ("TextFrontendSpec", "vocabulary"): lambda count: count + 1,
+    ("TextFrontendSpec", "width"): lambda width: width + 1 if width else 24,
     ("TextFrontendSpec", "positions"): lambda p: LearnedPositions(count=20) if p is None else SinusoidalPositions(),
     ("TextFrontendSpec", "segments"): lambda count: 2 if count is None else None,
     ("TextFrontendSpec", "scale"): lambda scale: scale * 2,
@@ -265,7 +267,7 @@ def test_rules_invert(family: str) -> None:
     module = family_of(family, label="x")
     for task in module.HEADS:
         values: dict[str, Any] = {**TINY, **CONFIGS[family], "is_decoder": task == "causal_lm"}
-        if family not in ("bert", "roberta", "xlm-roberta"):
+        if family not in ("bert", "electra", "roberta", "xlm-roberta"):
             values.pop("is_decoder")
         model = new_model(Config({**values, "tie_word_embeddings": False}), task=task)
         rules: Rules = rules_for(module, task)

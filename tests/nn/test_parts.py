@@ -155,6 +155,20 @@ def test_frontend_adds_its_parts() -> None:
     torch.testing.assert_close(given, expected)
 
 
+def test_frontend_of_another_width() -> None:
+    spec = TextFrontendSpec(
+        vocabulary=9, width=3, positions=LearnedPositions(count=6), norm=NormSpec(kind="rms", eps=0.1)
+    )
+    frontend = TextFrontend(spec, 4)
+    randomise(frontend)
+    assert frontend.norm is not None
+    assert frontend.positions is not None
+    assert frontend.projection is not None
+    inner = frontend.norm(frontend.tokens.weight[[3, 8]] + frontend.positions.weight[[1, 5]])
+    expected = inner @ frontend.projection.weight.T + frontend.projection.bias
+    torch.testing.assert_close(frontend(torch.tensor([[3, 8]]), torch.tensor([[1, 5]]))[0], expected, **CLOSE)
+
+
 def test_frontend_with_sinusoids() -> None:
     frontend = TextFrontend(TextFrontendSpec(vocabulary=9, positions=SinusoidalPositions()), 4)
     randomise(frontend)

@@ -47,6 +47,19 @@ ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ),
     "roberta-decoder": ("RobertaConfig", {**ROBERTA, "is_decoder": True}, ("base", "causal_lm")),
     "xlm-roberta": ("XLMRobertaConfig", ROBERTA, TASKS),
+    "electra": ("ElectraConfig", {**SIZES, "embedding_size": 16}, TASKS),
+    "electra-square-relu-untied": (
+        "ElectraConfig",
+        {
+            **SIZES,
+            "embedding_size": 32,
+            "hidden_act": "relu",
+            "tie_word_embeddings": False,
+            "summary_activation": "tanh",
+        },
+        ("base", "masked_lm", "multiple_choice"),
+    ),
+    "electra-decoder": ("ElectraConfig", {**SIZES, "embedding_size": 16, "is_decoder": True}, ("base", "causal_lm")),
 }
 
 # What is changed of a reference, as in decoder_cases.
@@ -61,5 +74,9 @@ ENCODERS_CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "roberta scale": ("roberta", {}, "scale"),
     "roberta first position": ("roberta", {"pad_token_id": 2}, None),
     "roberta activation": ("roberta-padding-3-relu", {"hidden_act": "gelu"}, None),
+    "electra eps": ("electra", {"layer_norm_eps": 1e-2}, None),
+    "electra scale": ("electra", {}, "scale"),
+    "electra projection": ("electra", {}, "embeddings_project.bias"),
+    "electra activation": ("electra-square-relu-untied", {"hidden_act": "gelu"}, None),
     "xlm-roberta output bias": ("xlm-roberta", {}, "encoder.layer.1.output.dense.bias"),
 }

@@ -264,7 +264,7 @@ def _heard(model: nn.Module, names: dict[str, str], heard: dict[str, Tensor]) ->
 _ATTENDED = {
     "BertLayer": "attention",
     "TransformerBlock": "sa_layer_norm",
-    **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer"], "attention"),
+    **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer", "ElectraLayer"], "attention"),
     **dict.fromkeys(["Gemma2DecoderLayer", "Gemma3DecoderLayer"], "<pre_feedforward_layernorm"),
 }
 

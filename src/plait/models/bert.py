@@ -72,8 +72,11 @@ def spec(reader: Reader) -> Single:
     return encoder(reader, positions=LearnedPositions(count=reader.integer("max_position_embeddings")))
 
 
-def encoder(reader: Reader, *, positions: LearnedPositions) -> Single:
-    """The stack that BERT and its relatives share; they differ by how `positions` are counted."""
+def encoder(reader: Reader, *, positions: LearnedPositions, embedding: int | None = None) -> Single:
+    """The stack that BERT and its relatives share.
+
+    They differ by how `positions` are counted and by the width `embedding` of the tables, None for the stack's.
+    """
     width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
     if width % heads:
         raise ConfigError(
@@ -99,6 +102,7 @@ def encoder(reader: Reader, *, positions: LearnedPositions) -> Single:
     )
     frontend = TextFrontendSpec(
         vocabulary=vocabulary,
+        width=embedding,
         positions=positions,
         segments=reader.integer("type_vocab_size"),
         norm=norm,

@@ -52,7 +52,7 @@ class Inputs:
                 raise OptionError(f"`input_ids` must have the shape (B, T), but has {tuple(tokens.shape)}.")
             batch, count = tokens.shape
         elif embeddings is not None:
-            width = model.network.spec.stack.width
+            width = model.get_input_embeddings().embedding_dim
             if embeddings.dim() != 3 or embeddings.shape[2] != width:
                 raise OptionError(
                     f"`inputs_embeds` must have the shape (B, T, {width}), but has {tuple(embeddings.shape)}."

@@ -13,7 +13,19 @@ from plait.errors import ConfigError, nearest
 if TYPE_CHECKING:
     from plait.models.family import Family
 
-FAMILIES = ("bert", "distilbert", "roberta", "xlm-roberta", "gemma2", "gemma3_text", "llama", "mistral", "qwen2", "qwen3")
+FAMILIES = (
+    "bert",
+    "distilbert",
+    "electra",
+    "gemma2",
+    "gemma3_text",
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "roberta",
+    "xlm-roberta",
+)
 
 # Other model types whose configuration, weights and network are those of a family here.
 ALIASES: dict[str, str] = {}

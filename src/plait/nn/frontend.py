@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plait.errors import ConfigError
-from plait.nn.linear import Embedding
+from plait.nn.linear import Embedding, Linear
 from plait.nn.norm import Norm
 from plait.nn.spec import LearnedPositions, SinusoidalPositions, TextFrontendSpec
 
@@ -30,12 +30,13 @@ def sinusoids(positions: Tensor, width: int) -> Tensor:
 
 
 class TextFrontend(nn.Module):
-    """`dropout(norm(scale * tokens + segments + positions))`, each part but the tokens optional."""
+    """`projection(dropout(norm(scale * tokens + segments + positions)))`, each part but the tokens optional."""
 
     def __init__(self, spec: TextFrontendSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
-        self.width = width
+        self.projection = Linear(spec.width, width) if spec.width else None
+        self.width = width = spec.width or width
         self.tokens = Embedding(spec.vocabulary, width, padding_idx=spec.padding)
         self.segments = Embedding(spec.segments, width) if spec.segments else None
         learned = isinstance(spec.positions, LearnedPositions)
@@ -67,7 +68,8 @@ class TextFrontend(nn.Module):
             x = x + sinusoids(positions, self.width).to(x.dtype)
         if self.norm is not None:
             x = self.norm(x)
-        return functional.dropout(x, self.spec.dropout, training=self.training)
+        x = functional.dropout(x, self.spec.dropout, training=self.training)
+        return x if self.projection is None else self.projection(x)
 
     def _scaled(self, tokens: Tensor | None) -> Tensor:
         x: Tensor = self.tokens(tokens)

@@ -164,10 +164,12 @@ class SinusoidalPositions:
 class TextFrontendSpec:
     """Token ids to vectors: `dropout(norm(scale * tokens + positions + segments))`, each part but the tokens optional.
 
-    `padding` is the id of the padding token, or None: its vector receives no gradient.
+    `padding` is the id of the padding token, or None: its vector receives no gradient. With a `width`, all tables and
+    the norm have that width, and a linear layer leads from it to the stack's (arXiv:1909.11942 §3.1).
     """
 
     vocabulary: int
+    width: int | None = None
     positions: LearnedPositions | SinusoidalPositions | None = None
     segments: int | None = None
     scale: float = 1.0
