@@ -202,7 +202,7 @@ def test_an_unknown_model_type_names_the_nearest(tmp_path: Path) -> None:
         AutoConfig.from_pretrained(tmp_path)
     assert str(caught.value) == (
         f"`model_type` 'lama' is not a family of plait (config.json of {tmp_path}). Did you mean 'llama'? "
-        f"The families are: {', '.join(FAMILIES)}."
+        f"The families are: {', '.join(sorted(FAMILIES))}."
     )
     (tmp_path / "config.json").write_text('{"hidden_size": 3}')
     with pytest.raises(

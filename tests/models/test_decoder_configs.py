@@ -17,8 +17,10 @@ from plait.nn.spec import LinearScaling, MaskSpec, RopeSpec, Single
 REFERENCES = {
     "gemma2": "Gemma2Config",
     "gemma3_text": "Gemma3TextConfig",
+    "gpt2": "GPT2Config",
     "mistral": "MistralConfig",
     "qwen3": "Qwen3Config",
+    "smollm3": "SmolLM3Config",
 }
 
 
@@ -53,6 +55,7 @@ SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
         {"rope_theta": 5e6, "rope_scaling": None},
         {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}},
     ),
+    "smollm3": ({"rope_theta": 5e6}, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}),
     "mistral": ({"rope_theta": 5e6}, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}),
     "gemma2": ({"rope_theta": 7.0}, {"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}),
     "gemma3_text": (
@@ -78,6 +81,16 @@ def test_two_rotations_by_kind_of_layer() -> None:
     full = RopeSpec(theta=7.0, dim=256, scaling=LinearScaling(factor=8.0))
     found = [(layer.attention.mask.window, layer.attention.rope) for layer in layers]
     assert found == [(4096, RopeSpec(theta=5.0, dim=256))] * 5 + [(None, full)] + found[:1]
+
+
+def test_layers_without_rotation() -> None:
+    def turned(**values: Any) -> list[bool]:
+        layers = read(model_type="smollm3", num_hidden_layers=4, **values).stack.layers
+        return [layer.attention.rope is not None for layer in layers]
+
+    assert turned() == [True, True, True, False]
+    assert turned(no_rope_layer_interval=2) == [True, False, True, False]
+    assert turned(no_rope_layers=[0, 0, 1, 1]) == [False, False, True, True]
 
 
 def test_other_keys_leave_nested_rotations_alone() -> None:
@@ -107,6 +120,14 @@ def test_windows_of_an_encoder_count_both_sides() -> None:
             {"model_type": "gemma2", "use_bidirectional_attention": True},
             "`use_bidirectional_attention` is True in config.json of x, and only False is supported for Gemma2: its "
             "tokens see those before them alone.",
+        ),
+        (
+            {"model_type": "smollm3", "no_rope_layers": [1, 0]},
+            "`no_rope_layers` must hold 1 (rotary) or 0 for each of the 36 layers, but is [1, 0] (config.json of x).",
+        ),
+        (
+            {"model_type": "gpt2", "n_head": 7},
+            "`n_embd` must be a multiple of `n_head` (7), but is 768 (config.json of x).",
         ),
         (
             {

@@ -34,7 +34,8 @@ TINY = {
 
 
 def reader_of(family: str = "llama", **values: Any) -> Reader:
-    return Reader(Config({"model_type": family, **TINY[family], **values}), label="config.json of x", family=family)
+    values = {"model_type": family, **TINY.get(family, {}), **values}
+    return Reader(Config(values), label="config.json of x", family=family)
 
 
 def read(family: str, task: str = "base", **values: Any) -> Single:
@@ -59,13 +60,13 @@ def test_every_default_is_read_or_known(family: str) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_stranger_is_an_error(family: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        read(family, attention_sinks=4, hiden_size=8)
+        read(family, attention_sinks=4, vocab_sise=8)
     text = str(caught.value)
     assert text.startswith(
         f"config.json of x has 2 keys that {family} does not know and that could change its numbers:"
     )
     assert "`attention_sinks` = 4." in text
-    assert "`hiden_size` = 8. Did you mean 'hidden_size'?" in text
+    assert "`vocab_sise` = 8. Did you mean 'vocab_size'?" in text
     assert text.endswith("If it makes no difference, say so by passing attention_sinks=None.")
 
 

@@ -32,6 +32,15 @@ TWO_ROPES = {
     }
 }
 
+GPT = {
+    **{key: value for key, value in SIZES.items() if key not in ("hidden_size", "num_hidden_layers")},
+    "n_embd": 32,
+    "n_layer": 3,
+    "n_positions": 40,
+    "layer_norm_epsilon": 1e-3,
+}
+GPT["n_head"] = GPT.pop("num_attention_heads")
+
 # name -> configuration class, its values, tasks
 DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "qwen3": ("Qwen3Config", {**GATED, "head_dim": 12}, ALL),
@@ -73,6 +82,33 @@ DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         {**GEMMA, "layer_types": MIXED, **TWO_ROPES, "sliding_window": 6, "use_bidirectional_attention": True},
         ("base",),
     ),
+    "gpt2": ("GPT2Config", GPT, ALL),
+    "gpt2-narrow-untied": (
+        "GPT2Config",
+        {
+            **GPT,
+            "n_inner": 20,
+            "activation_function": "relu",
+            "scale_attn_by_inverse_layer_idx": True,
+            "scale_attn_weights": False,
+            "tie_word_embeddings": False,
+        },
+        LANGUAGE,
+    ),
+    "smollm3": ("SmolLM3Config", {**GATED, "no_rope_layer_interval": 2, "tie_word_embeddings": True}, ALL),
+    "smollm3-windows": (
+        "SmolLM3Config",
+        {
+            **GATED,
+            "no_rope_layers": [0, 1, 1],
+            "use_sliding_window": True,
+            "sliding_window": 5,
+            "mlp_bias": True,
+            "attention_bias": True,
+            "tie_word_embeddings": False,
+        },
+        LANGUAGE,
+    ),
 }
 
 EPS = {"rms_norm_eps": 1e-2}
@@ -112,6 +148,19 @@ CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
         None,
     ),
     "gemma3 sides": ("gemma3-encoder", {"sliding_window": 8}, None),
+    "gpt2 eps": ("gpt2", {"layer_norm_epsilon": 1e-2}, None),
+    "gpt2 scale": ("gpt2", {}, "scale"),
+    "gpt2 activation": ("gpt2", {"activation_function": "gelu"}, None),
+    "gpt2 fused bias": ("gpt2", {}, "h.1.attn.c_attn.bias"),
+    "gpt2 position": ("gpt2", {}, "wpe.weight"),
+    "gpt2 scale by layer": ("gpt2-narrow-untied", {"scale_attn_by_inverse_layer_idx": False}, None),
+    "gpt2 plain scale": ("gpt2-narrow-untied", {"scale_attn_weights": True}, None),
+    "smollm3 eps": ("smollm3", EPS, None),
+    "smollm3 theta": ("smollm3", THETA, None),
+    "smollm3 scale": ("smollm3", {}, "scale"),
+    "smollm3 rotation": ("smollm3", {"no_rope_layers": [1, 1, 1]}, None),
+    "smollm3 window": ("smollm3-windows", {"sliding_window": 4}, None),
+    "smollm3 layers": ("smollm3-windows", {"no_rope_layers": [1, 1, 0]}, None),
     "mistral eps": ("mistral", EPS, None),
     "mistral theta": ("mistral", THETA, None),
     "mistral scale": ("mistral", {}, "scale"),

@@ -265,6 +265,7 @@ _ATTENDED = {
     "BertLayer": "attention",
     "TransformerBlock": "sa_layer_norm",
     **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer", "ElectraLayer"], "attention"),
+    "GPT2Block": "<ln_2",
     **dict.fromkeys(["Gemma2DecoderLayer", "Gemma3DecoderLayer"], "<pre_feedforward_layernorm"),
 }
 

@@ -115,7 +115,11 @@ def windows(reader: Reader, *, layers: int) -> list[int | None]:
     first = reader.optional_integer("max_window_layers", least=0)
     window = size if reader.flag("use_sliding_window") else None
     slides = [window is not None and first is not None and index >= first for index in range(layers)]
-    slides = sliding_layers(reader, slides)
+    return windowed(reader, sliding_layers(reader, slides), window=window)
+
+
+def windowed(reader: Reader, slides: Sequence[bool], *, window: int | None) -> list[int | None]:
+    """The window of each layer that slides. Raises `ConfigError` when there is none."""
     if window is None and any(slides):
         raise ConfigError(
             f"`layer_types` asks for sliding_attention, but no window is set ({reader.label}). "

@@ -19,10 +19,12 @@ FAMILIES = (
     "electra",
     "gemma2",
     "gemma3_text",
+    "gpt2",
     "llama",
     "mistral",
     "qwen2",
     "qwen3",
+    "smollm3",
     "roberta",
     "xlm-roberta",
 )

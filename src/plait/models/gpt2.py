@@ -1,0 +1,164 @@
+"""GPT-2 (Radford et al. 2019): a decoder with learned positions, norms before sublayers and biases everywhere.
+
+Configuration: https://huggingface.co/openai-community/gpt2. Its files hold linear layers as (inputs, outputs), and
+query, key and value as one.
+"""
+
+from __future__ import annotations
+
+from plait.errors import ConfigError
+from plait.models import llama
+from plait.models.family import Head
+from plait.models.reader import Reader
+from plait.nn.spec import (
+    AttentionSpec,
+    ClassifierHeadSpec,
+    LayerSpec,
+    LearnedPositions,
+    MaskSpec,
+    MLPSpec,
+    NormSpec,
+    PoolSpec,
+    ProjectionBias,
+    Single,
+    StackSpec,
+    SublayerSpec,
+    TextFrontendSpec,
+)
+from plait.weights.rules import Rules, ignore, rename, split, tied, transpose
+
+NAME = "GPT2"
+
+# Usual keys -> this family's own.
+SPELLINGS = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+
+DEFAULTS = {
+    "activation_function": "gelu_new",
+    "attn_pdrop": 0.1,
+    "bos_token_id": 50256,
+    "embd_pdrop": 0.1,
+    "eos_token_id": 50256,
+    "initializer_range": 0.02,
+    "layer_norm_epsilon": 1e-5,
+    "n_embd": 768,
+    "n_head": 12,
+    "n_inner": None,
+    "n_layer": 12,
+    "n_positions": 1024,
+    "reorder_and_upcast_attn": False,
+    "resid_pdrop": 0.1,
+    "scale_attn_by_inverse_layer_idx": False,
+    "scale_attn_weights": True,
+    "summary_activation": None,
+    "summary_first_dropout": 0.1,
+    "summary_proj_to_labels": True,
+    "summary_type": "cls_index",
+    "summary_use_proj": True,
+    "use_cache": True,
+    "vocab_size": 50257,
+}
+
+IGNORED = {
+    "n_ctx": "the length of texts, which n_positions says",
+    "reorder_and_upcast_attn": "the order of rounding in half precision; scores are taken in float32 here",
+    **dict.fromkeys(
+        [key for key in DEFAULTS if key.startswith("summary_")], "describes a head for choices that is not built here"
+    ),
+}
+
+
+def _scales(reader: Reader, *, head_dim: int, layers: int) -> list[float]:
+    """The factor on the scores of each layer."""
+    scale = head_dim**-0.5 if reader.flag("scale_attn_weights") else 1.0
+    falls = reader.flag("scale_attn_by_inverse_layer_idx")
+    return [scale / (index + 1) if falls else scale for index in range(layers)]
+
+
+def spec(reader: Reader) -> Single:
+    """The decoder; see `Family.spec`."""
+    width, heads, layers = reader.integer("n_embd"), reader.integer("n_head"), reader.integer("n_layer")
+    if width % heads:
+        raise ConfigError(f"`n_embd` must be a multiple of `n_head` ({heads}), but is {width} ({reader.label}).")
+    reader.only("add_cross_attention", False, reason="its layers attend to themselves alone")
+    norm = NormSpec(kind="layer", eps=reader.number("layer_norm_epsilon"), bias=True)
+    around = SublayerSpec(before=norm, dropout=reader.probability("resid_pdrop"))
+    mlp = MLPSpec(
+        width=reader.optional_integer("n_inner") or 4 * width,
+        activation=reader.activation("activation_function"),
+        bias=True,
+    )
+    dropout = reader.probability("attn_pdrop")
+    made = tuple(
+        LayerSpec(
+            attention=AttentionSpec(
+                heads=heads,
+                kv_heads=heads,
+                head_dim=width // heads,
+                scale=scale,
+                mask=MaskSpec(causal=True),
+                bias=ProjectionBias(query=True, key=True, value=True, output=True),
+                dropout=dropout,
+            ),
+            mlp=mlp,
+            around_attention=around,
+            around_mlp=around,
+        )
+        for scale in _scales(reader, head_dim=width // heads, layers=layers)
+    )
+    frontend = TextFrontendSpec(
+        vocabulary=reader.integer("vocab_size"),
+        positions=LearnedPositions(count=reader.integer("n_positions")),
+        dropout=reader.probability("embd_pdrop"),
+    )
+    return Single(stack=StackSpec(width=width, frontend=frontend, layers=made, norm=norm))
+
+
+def _token_classifier(reader: Reader) -> ClassifierHeadSpec:
+    key = "hidden_dropout" if reader.value("classifier_dropout") is None else "classifier_dropout"
+    return ClassifierHeadSpec(labels=reader.integer("num_labels"), dropout=reader.probability(key, default=0.1))
+
+
+_THEIRS, _OURS = "transformer.h.{i}.", "stack.layers.{i}."
+_QKV = [_OURS + f"attention.{part}.{{wb}}" for part in ("query", "key", "value")]
+
+RULES = Rules(
+    rename("transformer.wte.weight", "stack.frontend.tokens.weight"),
+    rename("transformer.wpe.weight", "stack.frontend.positions.weight"),
+    rename("transformer.ln_f.{wb}", "stack.norm.{wb}"),
+    rename(_THEIRS + "ln_1.{wb}", _OURS + "around_attention.before.{wb}"),
+    transpose(split(_THEIRS + "attn.c_attn.{wb}", _QKV)),
+    transpose(_THEIRS + "attn.c_proj.{wb}", _OURS + "attention.output.{wb}"),
+    rename(_THEIRS + "ln_2.{wb}", _OURS + "around_mlp.before.{wb}"),
+    transpose(_THEIRS + "mlp.c_fc.{wb}", _OURS + "mlp.up.{wb}"),
+    transpose(_THEIRS + "mlp.c_proj.{wb}", _OURS + "mlp.down.{wb}"),
+    ignore(_THEIRS + "attn.{p:bias|masked_bias}", "the causal mask, made anew"),
+    prefixes=("transformer.",),
+)
+
+HEADS = {
+    "base": Head(architecture="GPT2Model"),
+    "causal_lm": Head(
+        architecture="GPT2LMHeadModel", spec=llama.language, rules=(tied("lm_head.weight", "head.projection.weight"),)
+    ),
+    "sequence_classification": Head(
+        architecture="GPT2ForSequenceClassification",
+        pool=PoolSpec(where="last"),
+        spec=llama.classifier,
+        rules=(rename("score.{wb}", "head.projection.{wb}"),),
+    ),
+    "token_classification": Head(
+        architecture="GPT2ForTokenClassification",
+        spec=_token_classifier,
+        rules=(rename("classifier.{wb}", "head.projection.{wb}"),),
+    ),
+    "question_answering": Head(
+        architecture="GPT2ForQuestionAnswering",
+        spec=llama.ends,
+        rules=(rename("qa_outputs.{wb}", "head.projection.{wb}"),),
+    ),
+}
