@@ -43,9 +43,11 @@ if TYPE_CHECKING:
     from plait.models.auto import AutoModelForMultipleChoice as AutoModelForMultipleChoice
     from plait.models.auto import AutoModelForNextSentencePrediction as AutoModelForNextSentencePrediction
     from plait.models.auto import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
+    from plait.models.auto import AutoModelForSeq2SeqLM as AutoModelForSeq2SeqLM
     from plait.models.auto import AutoModelForSequenceClassification as AutoModelForSequenceClassification
     from plait.models.auto import AutoModelForTextClassification as AutoModelForTextClassification
     from plait.models.auto import AutoModelForTextGeneration as AutoModelForTextGeneration
+    from plait.models.auto import AutoModelForTextToTextGeneration as AutoModelForTextToTextGeneration
     from plait.models.auto import AutoModelForTokenClassification as AutoModelForTokenClassification
     from plait.models.auto import AutoTokenizer as AutoTokenizer
     from plait.pipelines import pipeline as pipeline
@@ -110,9 +112,11 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "AutoModelForMultipleChoice",
         "AutoModelForNextSentencePrediction",
         "AutoModelForQuestionAnswering",
+        "AutoModelForSeq2SeqLM",
         "AutoModelForSequenceClassification",
         "AutoModelForTextClassification",
         "AutoModelForTextGeneration",
+        "AutoModelForTextToTextGeneration",
         "AutoModelForTokenClassification",
         "AutoTokenizer",
     ),

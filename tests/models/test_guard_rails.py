@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from plait.errors import ConfigError
 from plait.models.config import Config
 from plait.models.family import rules_for, topology
 from plait.models.files import new_model
@@ -20,10 +21,11 @@ from plait.models.reader import Reader
 from plait.models.registry import FAMILIES, family_of
 from plait.nn import spec as specs
 from plait.nn.build import build
-from plait.nn.spec import LearnedPositions, LinearScaling, NormSpec, Single, SinusoidalPositions
-from plait.nn.topology import SingleModel
+from plait.nn.spec import LearnedPositions, LinearScaling, NormSpec, Single, SinusoidalPositions, Topology
+from plait.nn.topology import EncoderDecoderModel, SingleModel
 from plait.weights.rules import Rules
 
+Network = SingleModel | EncoderDecoderModel
 TINY = {
     "hidden_size": 32,
     "intermediate_size": 40,
@@ -39,6 +41,14 @@ _GEMMA["rms_norm_eps"] = 1.0  # what its norms behind sublayers see is large
 _STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 _GPT = {"model_type": "gpt2", "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "intermediate_size": None}
 CONFIGS: dict[str, dict[str, Any]] = {
+    "transformer": {
+        "model_type": "transformer",
+        "layer_norm_eps": 1.0,  # what its norms see is large
+        "hidden_dropout_prob": 0.0,
+        "num_hidden_layers": None,
+        "num_encoder_layers": 2,
+        "num_decoder_layers": 2,
+    },
     "bert": {
         "model_type": "bert",
         "layer_norm_eps": 1e-2,
@@ -83,7 +93,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def spec_of(name: str, task: str) -> Single:
+def spec_of(name: str, task: str) -> Topology:
     config = Config({**TINY, **CONFIGS[name]})
     return topology(family_of(config.model_type, label="x"), task, Reader(config, label="x", family=name))
 
@@ -114,7 +124,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("AttentionSpec", "softcap"): lambda cap: None if cap else 2.0,
     ("AttentionSpec", "dropout"): lambda dropout: 0.5,
     ("MLPSpec", "width"): lambda width: width + 1,
-    ("MLPSpec", "activation"): lambda name: "relu",
+    ("MLPSpec", "activation"): lambda name: "silu" if name == "relu" else "relu",
     ("MLPSpec", "gated"): lambda gated: not gated,
     ("MLPSpec", "bias"): lambda bias: not bias,
     **{("SublayerSpec", slot): lambda norm: None if norm else NORM for slot in ("before", "branch", "after")},
@@ -124,7 +134,9 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("LearnedPositions", "over"): lambda over: "tokens" if over == "slots" else "slots",
     ("TextFrontendSpec", "vocabulary"): lambda count: count + 1,
     ("TextFrontendSpec", "width"): lambda width: width + 1 if width else 24,
-    ("TextFrontendSpec", "positions"): lambda p: LearnedPositions(count=20) if p is None else SinusoidalPositions(),
+    ("TextFrontendSpec", "positions"): lambda p: (
+        SinusoidalPositions() if isinstance(p, LearnedPositions) else LearnedPositions(count=20)
+    ),
     ("TextFrontendSpec", "segments"): lambda count: 2 if count is None else None,
     ("TextFrontendSpec", "scale"): lambda scale: scale * 2,
     ("TextFrontendSpec", "norm"): lambda norm: None if norm else NORM,
@@ -151,15 +163,17 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("Single", "pool"): lambda pool: None if pool else specs.PoolSpec(where="last"),
     ("Single", "head"): lambda head: None if head else specs.ClassifierHeadSpec(labels=3),
 }
-# Fields that hold another spec whose own fields are perturbed, and the two stacks, whose wiring tests/nn covers.
+# Fields that hold another spec whose own fields are perturbed.
 CONTAINERS = {
     *(("AttentionSpec", "mask"), ("AttentionSpec", "bias"), ("Single", "stack"), ("StackSpec", "frontend")),
     *(("LayerSpec", field.name) for field in dataclasses.fields(specs.LayerSpec)),
-    *(("EncoderDecoder", field.name) for field in dataclasses.fields(specs.EncoderDecoder)),
+    *(("EncoderDecoder", stack) for stack in ("encoder", "decoder")),
 }
 
 
 def test_every_field_of_every_spec_is_in_the_table() -> None:
+    ("EncoderDecoder", "head"): lambda head: None,
+    ("EncoderDecoder", "shared"): lambda shared: not shared,
     classes = [item for item in vars(specs).values() if dataclasses.is_dataclass(item)]
     fields = {(item.__name__, field.name) for item in classes for field in dataclasses.fields(item)}
     assert fields == set(CHANGES) | CONTAINERS
@@ -183,10 +197,9 @@ def variants(spec: Any) -> Iterator[tuple[tuple[str, str], Any]]:
                     yield name, dataclasses.replace(spec, **{field.name: items})
 
 
-def network_of(spec: Single, numbers: dict[tuple[str, torch.Size], Tensor]) -> SingleModel:
+def network_of(spec: Topology, numbers: dict[tuple[str, torch.Size], Tensor]) -> Network:
     """The network with random numbers, the same for the same name and shape."""
     network = build(spec, device="cpu")
-    assert isinstance(network, SingleModel)
     generator = torch.Generator().manual_seed(len(numbers))
     with torch.no_grad():
         for name, parameter in network.named_parameters():
@@ -198,12 +211,12 @@ def network_of(spec: Single, numbers: dict[tuple[str, torch.Size], Tensor]) -> S
     return network
 
 
-def outputs(network: SingleModel) -> list[Tensor]:
+def outputs(network: Network) -> list[Tensor]:
     """States, pooled and scores for one batch with padding, in training mode: dropout is a field too."""
     tokens = torch.randint(0, 29, (2, 12), generator=torch.Generator().manual_seed(1))
     tokens[0, 0] = 0
     valid = torch.ones(2, 12).bool()
-    valid[0, :3], valid[1, 9:] = False, False
+    valid[0, :1], valid[1, 9:] = False, False
     torch.manual_seed(0)
     with torch.no_grad():
         hidden = network.train()(tokens, valid=valid)
@@ -211,13 +224,17 @@ def outputs(network: SingleModel) -> list[Tensor]:
     return [part for part in (states, hidden.pooled, hidden.scores) if part is not None]
 
 
-def padding_gradient(network: SingleModel) -> Tensor:
+def padding_gradient(network: Network) -> Tensor:
     network.zero_grad()
     network(torch.zeros(1, 3).long()).states.square().sum().backward()
     gradient = network.stack.frontend.tokens.weight.grad
     assert gradient is not None
     return gradient[0]
 
+        if isinstance(network, EncoderDecoderModel):
+            hidden = network.train()(tokens, tokens.flip(1), valid=valid)
+            assert hidden.memory is not None
+            return [hidden.memory[valid], hidden.states, *([] if hidden.scores is None else [hidden.scores])]
 
 @pytest.mark.parametrize(
     ("name", "task"),
@@ -240,23 +257,29 @@ def test_every_field_moves_the_output(name: str, task: str) -> None:
     """A field that changes nothing is a field that nobody reads."""
     spec = spec_of(name, task)
     numbers: dict[tuple[str, torch.Size], Tensor] = {}
+        ("mpnet", "base"),
     base = network_of(spec, numbers)
     before = outputs(base)
     assert all(torch.equal(a, b) for a, b in zip(before, outputs(network_of(spec, numbers)), strict=True))
     count = 0
     for field, changed in variants(spec):
         count += 1
+        ("transformer", "seq2seq_lm"),
         if field == ("TextFrontendSpec", "padding"):
             # The one field that no forward shows: the padding's vector receives no gradient.
-            if spec.stack.frontend.padding is not None:
+            if first.frontend.padding is not None:
                 assert padding_gradient(base).abs().max() == 0
                 assert padding_gradient(network_of(changed, numbers)).abs().max() > 1e-3
             continue
         if field[1] == "vocabulary" and getattr(spec.head, "tied", False):
             continue  # head and embedding share one weight, so neither has a size of its own
-        if field == ("ProjectionBias", "key") and spec.stack.layers[0].attention.rope is None:
+    first = spec.stack if isinstance(spec, Single) else spec.encoder
+        if field == ("ProjectionBias", "key") and first.layers[0].attention.rope is None:
             continue  # it adds the same number to a query's score of every key, which a softmax does not see
-        after = outputs(network_of(changed, numbers))
+        try:
+            after = outputs(network_of(changed, numbers))
+        except ConfigError:
+            continue  # the parts no longer fit each other, and that is said
         moved = len(before) != len(after) or any(
             a.shape != b.shape or float((a - b).abs().max()) > 1e-4 * float(a.abs().max().clamp(min=1))
             for a, b in zip(before, after, strict=True)

@@ -16,7 +16,9 @@ from plait.nn.spec import LinearScaling, Llama3Scaling, RopeSpec, Single, YarnSc
 
 _TINY = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 11}
 _GROUPED = {**_TINY, "num_key_value_heads": 2}
+_PAIR = {"num_encoder_layers": 2, "num_decoder_layers": 1, "num_hidden_layers": None}
 TINY = {
+    "transformer": {**_TINY, **_PAIR},
     "gemma2": {**_GROUPED, "head_dim": 4},
     "gemma3_text": {**_GROUPED, "head_dim": 4},
     "mistral": _GROUPED,

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import pytest
 import torch
 from torch import nn
 
+from plait.errors import ConfigError
 from plait.nn.build import build
 from plait.nn.cache import Cache
 from plait.nn.spec import (
@@ -114,3 +118,16 @@ def test_one_embedding_is_shared_three_times() -> None:
     assert model.decoder.frontend.tokens.weight is table
     assert model.head.projection.weight is table
     assert sum(parameter is table for parameter in model.parameters()) == 1
+
+
+def test_two_stacks_that_do_not_fit() -> None:
+    encoder, decoder = stack(False), stack(True)
+    with pytest.raises(ConfigError, match="encoder and decoder must have one `width`, but have 20 and 16"):
+        build(EncoderDecoder(encoder=dataclasses.replace(encoder, width=20), decoder=decoder))
+    words = dataclasses.replace(encoder, frontend=dataclasses.replace(encoder.frontend, vocabulary=21))
+    with pytest.raises(ConfigError, match=r"when they are `shared`, but have \(21, 16\) and \(20, 16\)"):
+        build(EncoderDecoder(encoder=words, decoder=decoder))
+    assert build(EncoderDecoder(encoder=words, decoder=decoder, shared=False)) is not None
+    cross = dataclasses.replace(decoder.layers[0], cross=attention(True))
+    with pytest.raises(ConfigError, match="`cross` must have neither a mask nor rotary positions"):
+        build(EncoderDecoder(encoder=encoder, decoder=dataclasses.replace(decoder, layers=(cross,))))

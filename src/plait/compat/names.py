@@ -47,8 +47,8 @@ _TRANSFORMERS = Library(
     names={
         "PretrainedConfig": "plait.models.config:Config",
         "PreTrainedConfig": "plait.models.config:Config",
-        "PreTrainedModel": "plait.models.model:PretrainedModel",
-        "PretrainedModel": "plait.models.model:PretrainedModel",
+        "PreTrainedModel": "plait.models.pretrained:Pretrained",
+        "PretrainedModel": "plait.models.pretrained:Pretrained",
         "PreTrainedTokenizer": "plait.text:Tokenizer",
         "PreTrainedTokenizerBase": "plait.text:Tokenizer",
         "PreTrainedTokenizerFast": "plait.text:Tokenizer",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from plait.errors import OptionError
 from plait.models.config import Config
@@ -19,8 +19,12 @@ from plait.models.registry import family_of
 
 if TYPE_CHECKING:
     from plait.hub import Snapshot
-    from plait.models.model import PretrainedModel
+    from plait.models.model import PretrainedModel as PretrainedModel
+    from plait.models.pretrained import Pretrained
+    from plait.models.seq2seq import Seq2SeqModel as Seq2SeqModel
     from plait.text import Tokenizer
+
+Model = TypeVar("Model", bound="Pretrained")
 
 
 class AutoConfig:
@@ -75,7 +79,7 @@ class AutoTokenizer:
         return Tokenizer.from_folder(snapshot.folder, **rest)
 
 
-class _AutoModel:
+class _AutoModel(Generic[Model]):
     """Builds and loads the model of one task, for every family that has it."""
 
     task: ClassVar[str]
@@ -85,7 +89,7 @@ class _AutoModel:
         raise OptionError(f"{name} makes models: use {name}.from_pretrained(…) or {name}.from_config(config).")
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> PretrainedModel:
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Model:
         """The model behind a reference, in evaluation mode, its weights in the dtype of the file.
 
         `options` are the arguments of `LoadOptions` (`dtype`, `device_map`, `revision`, `cache_dir`, …), and keys of
@@ -98,10 +102,10 @@ class _AutoModel:
         own, rest = LoadOptions.split(options)
         snapshot = own.resolve(pretrained_model_name_or_path, need="model")
         config = read_config(snapshot, given=own.config, changes=rest)
-        return load_model(snapshot, config, task=cls.task, options=own)
+        return cast("Model", load_model(snapshot, config, task=cls.task, options=own))
 
     @classmethod
-    def from_config(cls, config: Config | Mapping[str, Any], **options: Any) -> PretrainedModel:
+    def from_config(cls, config: Config | Mapping[str, Any], **options: Any) -> Model:
         """A model with random weights, in training mode, to be trained from scratch.
 
         `options`: `dtype`, and keys of the configuration to change. Weights are drawn with the deviation
@@ -111,52 +115,59 @@ class _AutoModel:
 
         own, rest = LoadOptions.split(options)
         config = config if isinstance(config, Config) else Config(config)
-        return new_model(changed(config, rest), task=cls.task, dtype=own.wanted_dtype(), device=own.device())
+        model = new_model(changed(config, rest), task=cls.task, dtype=own.wanted_dtype(), device=own.device())
+        return cast("Model", model)
 
 
-class AutoModel(_AutoModel):
+class AutoModel(_AutoModel["Pretrained"]):
     """The network without a head: states, and a pooled vector where the family has one."""
 
     task = "base"
 
 
-class AutoModelForCausalLM(_AutoModel):
+class AutoModelForCausalLM(_AutoModel["PretrainedModel"]):
     """Text generation."""
 
     task = "causal_lm"
 
 
-class AutoModelForMaskedLM(_AutoModel):
+class AutoModelForMaskedLM(_AutoModel["PretrainedModel"]):
     """Words behind a mask."""
 
     task = "masked_lm"
 
 
-class AutoModelForSequenceClassification(_AutoModel):
+class AutoModelForSeq2SeqLM(_AutoModel["Seq2SeqModel"]):
+    """Text from text: translation, summaries, answers; an encoder and a decoder."""
+
+    task = "seq2seq_lm"
+
+
+class AutoModelForSequenceClassification(_AutoModel["PretrainedModel"]):
     """A label, several labels, or with `num_labels=1` a number for each text."""
 
     task = "sequence_classification"
 
 
-class AutoModelForTokenClassification(_AutoModel):
+class AutoModelForTokenClassification(_AutoModel["PretrainedModel"]):
     """A label for each token."""
 
     task = "token_classification"
 
 
-class AutoModelForQuestionAnswering(_AutoModel):
+class AutoModelForQuestionAnswering(_AutoModel["PretrainedModel"]):
     """Where in a text the answer begins and ends."""
 
     task = "question_answering"
 
 
-class AutoModelForMultipleChoice(_AutoModel):
+class AutoModelForMultipleChoice(_AutoModel["PretrainedModel"]):
     """One of several continuations."""
 
     task = "multiple_choice"
 
 
-class AutoModelForNextSentencePrediction(_AutoModel):
+class AutoModelForNextSentencePrediction(_AutoModel["PretrainedModel"]):
     """Whether the second text follows the first."""
 
     task = "next_sentence"
@@ -164,6 +175,10 @@ class AutoModelForNextSentencePrediction(_AutoModel):
 
 class AutoModelForTextClassification(AutoModelForSequenceClassification):
     """Another name of AutoModelForSequenceClassification."""
+
+
+class AutoModelForTextToTextGeneration(AutoModelForSeq2SeqLM):
+    """Another name of AutoModelForSeq2SeqLM."""
 
 
 class AutoModelForTextGeneration(AutoModelForCausalLM):

@@ -8,11 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from plait.errors import ConfigError, nearest
 from plait.models.reader import Reader
-from plait.nn.spec import AttentionSpec, HeadSpec, LayerSpec, MLPSpec, NormSpec, PoolSpec, Single, SublayerSpec
+from plait.nn.spec import (
+    AttentionSpec,
+    HeadSpec,
+    LayerSpec,
+    MLPSpec,
+    NormSpec,
+    PoolSpec,
+    Single,
+    SublayerSpec,
+    Topology,
+)
 from plait.weights.rules import Rule, Rules, ignore
 
 
@@ -22,7 +32,8 @@ class Head:
 
     `architecture` is the name of the model class in config.json. `pool` makes a vector per sequence first; `spec` reads
     the head itself, None for none. `rules` are the names of the weights of both; `stack` those of the stack where they
-    differ from RULES.
+    differ from RULES. `first` is what a decoder that learns to write labels reads first: the start token of the
+    configuration, or the last word of the labels, which names their language.
     """
 
     architecture: str
@@ -30,6 +41,7 @@ class Head:
     spec: Callable[[Reader], HeadSpec] | None = None
     rules: tuple[Rule, ...] = ()
     stack: Rules | None = None
+    first: Literal["start_token", "last_word"] = "start_token"
 
 
 class Family(Protocol):
@@ -42,10 +54,11 @@ class Family(Protocol):
     IGNORED: Mapping[str, str]  # keys of its configuration that change nothing, each with the reason
     RULES: Rules  # names of the stack's weights
     HEADS: Mapping[str, Head]  # by task
+    # initialise(network, config), only where weights are not drawn with the deviation `initializer_range`
 
     @staticmethod
-    def spec(reader: Reader) -> Single:
-        """The stack, without pool and head."""
+    def spec(reader: Reader) -> Topology:
+        """The stack or stacks, without pool and head."""
 
 
 def rules_for(family: Family, task: str) -> Rules:
@@ -62,7 +75,7 @@ def rules_for(family: Family, task: str) -> Rules:
     return (head.stack or family.RULES).plus(*head.rules, *foreign)
 
 
-def topology(family: Family, task: str, reader: Reader) -> Single:
+def topology(family: Family, task: str, reader: Reader) -> Topology:
     """The whole network for a task, with every key of the configuration accounted for.
 
     Raises ConfigError for a task that the family does not have, and for keys that nobody understood.
@@ -73,8 +86,9 @@ def topology(family: Family, task: str, reader: Reader) -> Single:
             f"{', '.join(family.HEADS)}."
         )
     head = family.HEADS[task]
-    bare = family.spec(reader)
-    whole = replace(bare, pool=head.pool, head=head.spec(reader) if head.spec else None)
+    whole = replace(family.spec(reader), head=head.spec(reader) if head.spec else None)
+    if isinstance(whole, Single):
+        whole = replace(whole, pool=head.pool)
     reader.account(family.IGNORED)
     return whole
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from plait.console import logger
 from plait.errors import OptionError, WeightsError
@@ -22,22 +22,28 @@ from plait.models.family import rules_for, topology
 from plait.models.gguf import gguf_rules
 from plait.models.model import PretrainedModel
 from plait.models.options import LoadOptions
+from plait.models.pretrained import Pretrained
 from plait.models.reader import Reader
 from plait.models.registry import family_of
+from plait.models.seq2seq import Seq2SeqModel
 from plait.models.tasks import TASKS
 from plait.nn.build import build, initialise
-from plait.nn.spec import Single
-from plait.nn.topology import SingleModel
+from plait.nn.spec import PoolSpec, Single, Topology
+from plait.nn.topology import EncoderDecoderModel, SingleModel
 from plait.weights.checkpoint import Checkpoint, open_checkpoint
 from plait.weights.load import load_into
 from plait.weights.rules import Rules, ignore
 from plait.weights.save import save_state
 from plait.weights.translated import Translated
 
-_SPECIAL_TOKENS = ("bos_token_id", "eos_token_id", "pad_token_id")
+_SPECIAL_TOKENS = (
+    *("bos_token_id", "eos_token_id", "pad_token_id"),
+    *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
+)
+Network = SingleModel | EncoderDecoderModel
 
 
-def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOptions) -> PretrainedModel:
+def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOptions) -> Pretrained:
     """The model of `task` from the weights of a snapshot, in evaluation mode.
 
     Raises the errors of `AutoModel.from_pretrained`.
@@ -52,34 +58,39 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
         rules = gguf_rules(config, task=task)
     else:
         rules = rules_for(family_of(config.model_type, label=config.label), task)
-    pools = task == "base" and spec.pool is not None and spec.pool.activation is not None
-    if pools and "pool." in _absent(checkpoint, rules):
+    if task == "base" and isinstance(spec, Single) and _dense(spec.pool) and "pool." in _absent(checkpoint, rules):
         logger("models").info("%s has no pooler: pooler_output is None.", checkpoint.label)
         spec = replace(spec, pool=None)
-    network = _single(spec)
+    network = build(spec)
     rules, fresh = _fit_head(network, checkpoint, rules, task=task, redraw=options.ignore_mismatched_sizes)
     dtype, device = options.wanted_dtype() or _main_dtype(checkpoint), options.device()
     report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=device)
     if report.new:
         _draw(network, config, dtype=report.dtype or torch.get_default_dtype(), device=device)
-    model = PretrainedModel(config, task=task, network=network).eval()
+    model = model_of(config, task=task, network=network).eval()
     model.generation_config = _generation_config(snapshot.folder, config)
     return model
 
 
 def new_model(
     config: Config, *, task: str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
-) -> PretrainedModel:
+) -> Pretrained:
     """A model of `task` with random weights, in training mode."""
     network = build(read_topology(config, task), device=device)
-    assert isinstance(network, SingleModel)
-    initialise(network, std=float(config.initializer_range))
-    model = PretrainedModel(config, task=task, network=network if dtype is None else network.to(dtype))
+    _initialise(network, config)
+    model = model_of(config, task=task, network=network if dtype is None else network.to(dtype))
     model.generation_config = _generation_config(None, config)
     return model
 
 
-def save_model(model: PretrainedModel, folder: Path, *, max_shard_size: str | int) -> None:
+def model_of(config: Config, *, task: str, network: Network) -> Pretrained:
+    """The class of a network's topology, around it."""
+    if isinstance(network, EncoderDecoderModel):
+        return Seq2SeqModel(config, task=task, network=network)
+    return PretrainedModel(config, task=task, network=network)
+
+
+def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) -> None:
     """Write configuration, generation options and weights of `model` into `folder`."""
     if any(part.is_meta for part in model.parameters()):
         raise OptionError("This model is on 'meta' and has no weights to save.")
@@ -90,26 +101,25 @@ def save_model(model: PretrainedModel, folder: Path, *, max_shard_size: str | in
     state: Mapping[str, Tensor] = model.network.state_dict()
     save_state(names.export(state, prefixed=model.task != "base"), folder, max_shard_size=max_shard_size)
     config.save_pretrained(folder)
-    if model.generation_config is not None and model.task == "causal_lm":
+    if model.generation_config is not None and model.task == model.generates[0]:
         model.generation_config.save_pretrained(folder)
 
 
-def reload_model(model: PretrainedModel, folder: Path) -> None:
+def reload_model(model: Pretrained, folder: Path) -> None:
     """Fill the parameters of `model` in place with weights that `save_model` wrote of the same kind of model."""
     family = family_of(model.config.model_type, label=model.config.label)
     load_into(model.network, open_checkpoint(folder), rules_for(family, model.task))
 
 
-def read_topology(config: Config, task: str) -> Single:
+def read_topology(config: Config, task: str) -> Topology:
     """The network that a configuration describes, for one task; every key of it is accounted for."""
     family = family_of(config.model_type, label=config.label)
     return topology(family, task, Reader(config, label=config.label, family=family.NAME))
 
 
-def _single(spec: Single) -> SingleModel:
-    network = build(spec)
-    assert isinstance(network, SingleModel)
-    return network
+def _dense(pool: PoolSpec | None) -> bool:
+    """Whether a pool has weights."""
+    return pool is not None and pool.activation is not None
 
 
 def _absent(checkpoint: Checkpoint, rules: Rules) -> tuple[str, ...]:
@@ -119,7 +129,7 @@ def _absent(checkpoint: Checkpoint, rules: Rules) -> tuple[str, ...]:
 
 
 def _fit_head(
-    network: SingleModel, checkpoint: Checkpoint, rules: Rules, *, task: str, redraw: bool
+    network: Network, checkpoint: Checkpoint, rules: Rules, *, task: str, redraw: bool
 ) -> tuple[Rules, tuple[str, ...]]:
     """The rules to load by, and the parts that may be new: a pool or head that the checkpoint lacks altogether.
 
@@ -170,14 +180,23 @@ def _main_dtype(checkpoint: Checkpoint) -> torch.dtype | None:
     return chosen
 
 
-def _draw(network: SingleModel, config: Config, *, dtype: torch.dtype, device: torch.device) -> None:
+def _initialise(module: nn.Module, config: Config) -> None:
+    """Draw the parameters of a module as its family says, by default with the deviation `initializer_range`."""
+    own = getattr(family_of(config.model_type, label=config.label), "initialise", None)
+    if own is not None:
+        own(module, config)
+    else:
+        initialise(module, std=float(config.initializer_range))
+
+
+def _draw(network: Network, config: Config, *, dtype: torch.dtype, device: torch.device) -> None:
     """Allocate and initialise the modules that still are on "meta"."""
     for module in network.modules():
         own = [part for part in module._parameters.values() if part is not None]
         if own and all(part.is_meta for part in own):
             module.to_empty(device=device, recurse=False)
             module.to(dtype)
-            initialise(module, std=float(config.initializer_range))
+            _initialise(module, config)
 
 
 def _generation_config(folder: Path | None, config: Config) -> GenerationConfig:

@@ -60,7 +60,7 @@ class Inputs:
             batch, count = embeddings.shape[:2]
             embeddings = embeddings.to(model.dtype)
         start = cache.length if cache else 0
-        valid = _valid(self.mask, batch, count, start)
+        valid = valid_tokens(self.mask, batch, count, start=start)
         return {
             "tokens": tokens,
             "embeddings": embeddings,
@@ -100,24 +100,27 @@ class Inputs:
         return positions if first is None else positions - first(model.config)
 
 
-def _valid(mask: Tensor | None, batch: int, count: int, start: int) -> Tensor | None:
-    """Which of the new tokens are no padding, bool (B, T); None when all are."""
+def valid_tokens(
+    mask: Tensor | None, batch: int, count: int, *, start: int = 0, name: str = "attention_mask"
+) -> Tensor | None:
+    """Which of `count` new tokens, behind `start` cached ones, are no padding, bool (B, T); None when all are.
+
+    `name` is what the mask is called in errors.
+    """
     if mask is None:
         return None
     if mask.dim() != 2:
         raise OptionError(
-            f"`attention_mask` must have the shape (B, T) with 0 at padding, but has {tuple(mask.shape)}. Masks of "
+            f"`{name}` must have the shape (B, T) with 0 at padding, but has {tuple(mask.shape)}. Masks of "
             "queries by keys "
             "are not taken: which token sees which is part of the network."
         )
     if mask.shape[0] != batch or mask.shape[1] not in (count, start + count):
         cached = f" or, with the {start} tokens of the cache, {(batch, start + count)}" if start else ""
-        raise OptionError(
-            f"`attention_mask` must have the shape {(batch, count)}{cached}, but has {tuple(mask.shape)}."
-        )
+        raise OptionError(f"`{name}` must have the shape {(batch, count)}{cached}, but has {tuple(mask.shape)}.")
     mask = mask[:, -count:]
     if mask.is_floating_point() and bool((mask < 0).any()):
-        raise OptionError("`attention_mask` holds negative numbers. It must be 1 at tokens and 0 at padding.")
+        raise OptionError(f"`{name}` holds negative numbers. It must be 1 at tokens and 0 at padding.")
     valid = mask != 0
     # One comparison here saves the network a mask in every layer.
     return None if bool(valid.all()) else valid

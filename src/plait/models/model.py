@@ -8,12 +8,10 @@ D width.
 from __future__ import annotations
 
 import copy
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
@@ -23,37 +21,27 @@ from plait.errors import OptionError
 from plait.models import inputs
 from plait.models.config import Config
 from plait.models.outputs import Output
+from plait.models.pretrained import Pretrained
 from plait.models.registry import family_of
 from plait.models.tasks import TASKS
 from plait.nn.cache import Cache
 from plait.nn.record import Recorder
 from plait.nn.topology import SingleModel
 
-if TYPE_CHECKING:
-    from plait.generate import GenerationConfig
+_EXTRAS = ("past_key_values", "hidden_states", "attentions")
 
 
-class PretrainedModel(nn.Module):
-    """One task of one family. Made by `AutoModel….from_pretrained` or `from_config`."""
+class PretrainedModel(Pretrained):
+    """One task of one family of a single stack. Made by `AutoModel….from_pretrained` or `from_config`."""
+
+    generates = ("causal_lm", "AutoModelForCausalLM")
+    network: SingleModel
 
     def __init__(self, config: Config, *, task: str, network: SingleModel) -> None:
-        super().__init__()
-        self.config = config
-        self.task = task
+        super().__init__(config, task=task)
         self.network = network
-        self.generation_config: GenerationConfig | None = None
 
     # -- what it is ---------------------------------------------------------------------------------------------------
-
-    @property
-    def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """The dtype of the parameters."""
-        return next(self.parameters()).dtype
 
     @property
     def layers(self) -> nn.ModuleList:
@@ -83,41 +71,8 @@ class PretrainedModel(nn.Module):
         """The embedding of the tokens."""
         return self.network.stack.frontend.tokens
 
-    def num_parameters(self, *, only_trainable: bool = False) -> int:
-        """How many numbers the model holds; a shared weight counts once."""
-        return sum(part.numel() for part in self.parameters() if part.requires_grad or not only_trainable)
-
-    def get_memory_footprint(self) -> int:
-        """Bytes of all parameters and buffers; a shared weight counts once."""
-        return sum(part.nbytes for part in (*self.parameters(), *self.buffers()))
-
-    # -- what to train ------------------------------------------------------------------------------------------------
-
-    def freeze(self) -> PretrainedModel:
-        """Keep everything but the head as it is:
-
-        no gradient. A head that shares its weight with the embedding freezes as well.
-        """
-        self.base_model.requires_grad_(False)
-        return self
-
-    def unfreeze(self, *, last: int | None = None) -> PretrainedModel:
-        """Train everything again, or the `last` layers and what lies behind them (norm, pool and head)."""
-        if last is None:
-            self.requires_grad_(True)
-            return self
-        if not 0 <= last <= len(self.layers):
-            raise OptionError(
-                f"`last` must be between 0 and the {len(self.layers)} layers of the model, but is {last}."
-            )
-        shared = self.get_input_embeddings().weight
-        stays = shared.requires_grad
-        network = self.network
-        for part in (*self.layers[len(self.layers) - last :], network.stack.norm, network.pool, network.head):
-            if part is not None:
-                part.requires_grad_(True)
-        shared.requires_grad_(stays)
-        return self
+    def _behind(self, last: int) -> Iterable[nn.Module | None]:
+        return self.network.stack.norm, self.network.pool, self.network.head
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -201,31 +156,20 @@ class PretrainedModel(nn.Module):
         recall = None
         if record is None and past_key_values is None and not self.training:
             recall = self._recall(arguments, head_mask)
-        output = Output(task.fields, values, loss_terms=terms, recall=recall)
+        output = Output((*task.fields, *_EXTRAS), values, loss_terms=terms, recall=recall)
         wants_tuple = not (self.config.return_dict if return_dict is None else return_dict)
         return output.to_tuple() if wants_tuple else output
 
     if TYPE_CHECKING:
         __call__ = forward
 
-    def _answers(self, **given: Tensor | None) -> dict[str, Tensor]:
-        answers = {name: value for name, value in given.items() if value is not None}
-        task = TASKS[self.task]
-        if unknown := [name for name in answers if name not in task.labels]:
-            takes = (
-                f"takes {' and '.join(task.labels)}"
-                if task.labels
-                else "has no loss; load the AutoModelFor… of your task"
-            )
-            raise OptionError(f"`{unknown[0]}` was given, but this model of {task.title} {takes}.")
+    def _answers(self, **given: Any) -> dict[str, Any]:
+        answers = super()._answers(**given)
         if self.task == "question_answering" and len(answers) == 1:
             raise OptionError(
                 f"`{next(iter(answers))}` was given alone: the answer needs start_positions and end_positions."
             )
         return answers
-
-    def _asked(self, argument: bool | None, key: str) -> bool:
-        return bool(self.config.get(key) if argument is None else argument)
 
     def _returns_cache(self, use_cache: bool | None, given: Cache | None) -> bool:
         if given is not None and not isinstance(given, Cache):
@@ -276,10 +220,7 @@ class PretrainedModel(nn.Module):
         """
         from plait.generate import generate
 
-        if self.task != "causal_lm":
-            raise OptionError(
-                f"Only a language model generates; this one is for {TASKS[self.task].title}. Load AutoModelForCausalLM."
-            )
+        self._require_generation()
         tokens = inputs if inputs is not None else options.pop("input_ids", None)
         if not isinstance(tokens, Tensor):
             raise OptionError(
@@ -298,26 +239,6 @@ class PretrainedModel(nn.Module):
         scores = self.network(tokens, valid=valid, positions=positions, cache=cache, keep=1).scores
         assert scores is not None
         return scores[:, -1].float()
-
-    # -- files --------------------------------------------------------------------------------------------------------
-
-    def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: str | int = "5GB") -> None:
-        """Write config.json and model.safetensors, which other libraries read as well; larger models in several files.
-
-        Raises OptionError when the tensors are not there (a model on "meta").
-        """
-        from plait.models.files import save_model
-
-        save_model(self, Path(folder), max_shard_size=max_shard_size)
-
-    def load_weights(self, folder: str | os.PathLike[str]) -> None:
-        """Fill the parameters in place, in their own type and on their own device, with what `save_pretrained` wrote.
-
-        Raises WeightsError when the folder holds another model's.
-        """
-        from plait.models.files import reload_model
-
-        reload_model(self, Path(folder))
 
 
 def head_factors(head_mask: Tensor | None, layers: int) -> list[Tensor | None]:

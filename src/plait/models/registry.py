@@ -25,6 +25,7 @@ FAMILIES = (
     "qwen2",
     "qwen3",
     "smollm3",
+    "transformer",
     "roberta",
     "xlm-roberta",
 )

@@ -20,12 +20,11 @@ from plait.nn.loss import LossTerms, binary_cross_entropy, cross_entropy, mean_s
 from plait.nn.topology import Hidden
 
 Labels = Mapping[str, Tensor]
-_EXTRAS = ("past_key_values", "hidden_states", "attentions")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """One row. `fields` are the outputs in order, `labels` the arguments of forward that hold the answers.
+    """One row. `fields` are the first outputs in order, `labels` the arguments of forward that hold the answers.
 
     `outputs` names the scores, given which tokens are valid (B, T), None for all; `loss` compares them with the
     answers. With `new_head`, a checkpoint may lack the head: it is then drawn anew, which is where fine-tuning begins.
@@ -67,13 +66,13 @@ def _next_word(outputs: dict[str, Any], labels: Labels, config: Config) -> LossT
     """Each position against the word behind it; the labels are the input itself, -100 where nothing counts."""
     logits, words = outputs["logits"], labels["labels"]
     _require_shape("labels", words, logits.shape[:-1])
-    return cross_entropy(logits[:, :-1], _integers(words[:, 1:], logits.shape[-1]))
+    return cross_entropy(logits[:, :-1], whole_numbers(words[:, 1:], logits.shape[-1]))
 
 
 def _words(outputs: dict[str, Any], labels: Labels, config: Config) -> LossTerms:
     logits, words = outputs["logits"], labels["labels"]
     _require_shape("labels", words, logits.shape[:-1])
-    return cross_entropy(logits, _integers(words, logits.shape[-1]))
+    return cross_entropy(logits, whole_numbers(words, logits.shape[-1]))
 
 
 def _sequence(outputs: dict[str, Any], labels: Labels, config: Config) -> LossTerms:
@@ -94,7 +93,7 @@ def _row(logits: Tensor, answers: Tensor) -> LossTerms:
     """One label for each row: (B,), or (B, 1) as some data sets have it."""
     answers = answers.squeeze(1) if answers.dim() == 2 and answers.shape[1] == 1 else answers
     _require_shape("labels", answers, logits.shape[:1])
-    return cross_entropy(logits, _integers(answers, logits.shape[-1]))
+    return cross_entropy(logits, whole_numbers(answers, logits.shape[-1]))
 
 
 def _one_label(outputs: dict[str, Any], labels: Labels, config: Config) -> LossTerms:
@@ -137,7 +136,7 @@ def problem_type(config: Config, labels: Tensor) -> str:
     )
 
 
-def _integers(labels: Tensor, count: int) -> Tensor:
+def whole_numbers(labels: Tensor, count: int) -> Tensor:
     if labels.is_floating_point():
         raise OptionError(
             f"Labels must be whole numbers, but are {str(labels.dtype).removeprefix('torch.')}. Convert them with "
@@ -163,24 +162,23 @@ def _require_shape(name: str, labels: Tensor, shape: torch.Size | tuple[int, ...
 
 
 TASKS: dict[str, Task] = {
-    "base": Task(
-        title="the bare network", fields=("last_hidden_state", "pooler_output", *_EXTRAS), outputs=_states, labels=()
-    ),
-    "causal_lm": Task(title="text generation", fields=("loss", "logits", *_EXTRAS), outputs=_logits, loss=_next_word),
-    "masked_lm": Task(title="masked words", fields=("loss", "logits", *_EXTRAS), outputs=_logits, loss=_words),
+    "base": Task(title="the bare network", fields=("last_hidden_state", "pooler_output"), outputs=_states, labels=()),
+    "causal_lm": Task(title="text generation", fields=("loss", "logits"), outputs=_logits, loss=_next_word),
+    "masked_lm": Task(title="masked words", fields=("loss", "logits"), outputs=_logits, loss=_words),
+    "seq2seq_lm": Task(title="text from text", fields=("loss", "logits"), outputs=_logits, loss=_words),
     "sequence_classification": Task(
         title="sequence classification or regression",
-        fields=("loss", "logits", *_EXTRAS),
+        fields=("loss", "logits"),
         outputs=_logits,
         loss=_sequence,
         new_head=True,
     ),
     "token_classification": Task(
-        title="token classification", fields=("loss", "logits", *_EXTRAS), outputs=_logits, loss=_words, new_head=True
+        title="token classification", fields=("loss", "logits"), outputs=_logits, loss=_words, new_head=True
     ),
     "question_answering": Task(
         title="question answering",
-        fields=("loss", "start_logits", "end_logits", *_EXTRAS),
+        fields=("loss", "start_logits", "end_logits"),
         outputs=_span,
         labels=("start_positions", "end_positions"),
         loss=_span_ends,
@@ -188,7 +186,7 @@ TASKS: dict[str, Task] = {
     ),
     "multiple_choice": Task(
         title="multiple choice",
-        fields=("loss", "logits", *_EXTRAS),
+        fields=("loss", "logits"),
         outputs=_logits,
         loss=_one_label,
         new_head=True,
@@ -196,7 +194,7 @@ TASKS: dict[str, Task] = {
     ),
     "next_sentence": Task(
         title="next sentence prediction",
-        fields=("loss", "logits", *_EXTRAS),
+        fields=("loss", "logits"),
         outputs=_logits,
         labels=("labels", "next_sentence_label"),
         loss=_one_label,

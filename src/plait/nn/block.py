@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from torch import Tensor, nn
 from torch.nn import functional
 
+from plait.errors import ConfigError
 from plait.nn.attention import Attention
 from plait.nn.cache import LayerCache
 from plait.nn.mask import Mask
@@ -66,6 +67,10 @@ class Layer(nn.Module):
 
     def __init__(self, spec: LayerSpec, width: int) -> None:
         super().__init__()
+        if spec.cross is not None and (spec.cross.mask != MaskSpec() or spec.cross.rope is not None):
+            raise ConfigError(
+                "`cross` must have neither a mask nor rotary positions: places in one sequence mean nothing in another"
+            )
         self.spec = spec
         self.attention = Attention(spec.attention, width)
         self.around_attention = Around(spec.around_attention, width)

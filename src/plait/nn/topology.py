@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from plait.errors import ConfigError
 from plait.nn.cache import Cache
 from plait.nn.heads import ClassifierHead, LanguageHead, Pool
 from plait.nn.record import Recorder
@@ -86,15 +87,29 @@ class SingleModel(nn.Module):
 
 
 class EncoderDecoderModel(nn.Module):
-    """An encoder, and a decoder whose layers attend to its output (arXiv:1706.03762)."""
+    """An encoder, and a decoder whose layers attend to its output (arXiv:1706.03762).
+
+    Raises ConfigError when the two have different widths, or share an embedding of different shapes.
+    """
 
     def __init__(self, spec: EncoderDecoder) -> None:
         super().__init__()
+        if spec.encoder.width != spec.decoder.width:
+            raise ConfigError(
+                f"encoder and decoder must have one `width`, but have {spec.encoder.width} and {spec.decoder.width}: "
+                "the decoder attends to what the encoder gives"
+            )
         self.spec = spec
         self.encoder = Stack(spec.encoder)
         self.decoder = Stack(spec.decoder)
         if spec.shared:
-            self.decoder.frontend.tokens.weight = self.encoder.frontend.tokens.weight
+            tables = [stack.frontend.tokens.weight for stack in (self.encoder, self.decoder)]
+            if tables[0].shape != tables[1].shape:
+                raise ConfigError(
+                    "encoder and decoder must have one vocabulary and one width of embeddings when they are `shared`, "
+                    f"but have {tuple(tables[0].shape)} and {tuple(tables[1].shape)}"
+                )
+            self.decoder.frontend.tokens.weight = tables[0]
         self.head = _head(spec.head, spec.decoder.width, self.decoder.frontend.tokens)
 
     def forward(
@@ -102,22 +117,34 @@ class EncoderDecoderModel(nn.Module):
         tokens: Tensor | None = None,
         targets: Tensor | None = None,
         *,
+        embeddings: Tensor | None = None,
+        target_embeddings: Tensor | None = None,
         valid: Tensor | None = None,
         targets_valid: Tensor | None = None,
+        target_positions: Tensor | None = None,
         memory: Tensor | None = None,
         cache: Cache | None = None,
         record: Recorder | None = None,
+        encoder_record: Recorder | None = None,
         keep: int | None = None,
     ) -> Hidden:
         """Source ids `tokens` (B, S), or their `memory` (B, S, D) from an earlier call, and target ids (B, T).
 
-        `valid` (B, S) and `targets_valid` (B, T) are False at padding. `cache` and `record` are the decoder's; the head
-        scores the last `keep` positions, or all when None.
+        `embeddings` (B, S, D) and `target_embeddings` (B, T, D) stand in for ids. `valid` (B, S) and `targets_valid`
+        (B, T) are False at padding. `target_positions` (B or 1, T): None continues the cache, from 0. `cache` and
+        `record` are the decoder's; the head scores the last `keep` positions, or all when None.
         """
         if memory is None:
-            memory = self.encoder(tokens, valid=valid)
+            memory = self.encoder(tokens, embeddings=embeddings, valid=valid, record=encoder_record)
         states = self.decoder(
-            targets, valid=targets_valid, memory=memory, memory_valid=valid, cache=cache, record=record
+            targets,
+            embeddings=target_embeddings,
+            positions=target_positions,
+            valid=targets_valid,
+            memory=memory,
+            memory_valid=valid,
+            cache=cache,
+            record=record,
         )
         scores = None
         if self.head is not None:

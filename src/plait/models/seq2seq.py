@@ -1,0 +1,371 @@
+"""An encoder and a decoder under the names that users know, complete: arguments in, outputs out, and generation.
+
+`Seq2SeqModel` translates `input_ids`, `decoder_input_ids` and the others to the network's own words and computes the
+loss. `Reading` is the decoder bound to one source: what `plait.generate` needs of a model, so that the loop is the same
+as for a decoder alone. Shapes: B batch, S tokens of the source, T tokens of the target, D width.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from plait.errors import OptionError
+from plait.models.config import Config
+from plait.models.inputs import valid_tokens
+from plait.models.outputs import Output
+from plait.models.pretrained import Pretrained
+from plait.models.shift import shifted
+from plait.models.tasks import TASKS, whole_numbers
+from plait.nn.cache import Cache
+from plait.nn.record import Recorder
+from plait.nn.topology import EncoderDecoderModel
+
+if TYPE_CHECKING:
+    from plait.generate import GenerationConfig
+
+# what an answer begins with, whichever is set
+_STARTS = ("decoder_start_token_id", "bos_token_id")
+_ENCODED = ("last_hidden_state", "hidden_states", "attentions")
+_EXTRAS = (
+    "past_key_values",
+    *("decoder_hidden_states", "decoder_attentions", "cross_attentions"),
+    *("encoder_last_hidden_state", "encoder_hidden_states", "encoder_attentions"),
+)
+
+
+class Seq2SeqModel(Pretrained):
+    """One task of one family of an encoder and a decoder. Made by `AutoModel….from_pretrained` or `from_config`."""
+
+    generates = ("seq2seq_lm", "AutoModelForSeq2SeqLM")
+    network: EncoderDecoderModel
+
+    def __init__(self, config: Config, *, task: str, network: EncoderDecoderModel) -> None:
+        super().__init__(config, task=task)
+        self.network = network
+
+    # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers, first to last: the encoder's, then the decoder's."""
+        return nn.ModuleList([*self.network.encoder.layers, *self.network.decoder.layers])
+
+    @property
+    def base_model(self) -> Seq2SeqModel:
+        """The network without the head of its task, sharing every parameter; the model itself when it has none."""
+        if self.task == "base":
+            return self
+        network = copy.copy(self.network)
+        network._modules = {**self.network._modules, "head": None}
+        network.spec = replace(network.spec, head=None)
+        base = Seq2SeqModel(self.config, task="base", network=network)
+        base.training = self.training
+        return base
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        """The embedding of the source's tokens."""
+        return self.network.encoder.frontend.tokens
+
+    def _behind(self, last: int) -> Iterable[nn.Module | None]:
+        network = self.network
+        whole_decoder = last > len(network.decoder.layers)
+        return network.decoder.norm, network.head, network.encoder.norm if whole_decoder else None
+
+    # -- forward ------------------------------------------------------------------------------------------------------
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        *,
+        encoder_outputs: Any = None,
+        inputs_embeds: Tensor | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        past_key_values: Cache | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        return_dict: bool | None = None,
+        logits_to_keep: int = 0,
+    ) -> Any:
+        """An `Output`, or with `return_dict=False` a tuple of the values in it.
+
+        The source is `input_ids` (B, S), `inputs_embeds` (B, S, D), or the `encoder_outputs` of an earlier call
+        (`encode`); `attention_mask` (B, S) is 0 at its padding. The target is `decoder_input_ids` (B, T) or
+        `decoder_inputs_embeds` (B, T, D); where only `labels` (B, T) are given, the decoder reads them shifted by one.
+        Labels of -100 count nothing. `decoder_attention_mask` (B, T) is 0 at padding; with a cache it may cover the
+        cached tokens too. `past_key_values` is the cache of an earlier call, to which this one appends; `use_cache`
+        returns it, by default outside training. `logits_to_keep` scores only that many last positions, 0 means all.
+        Raises OptionError for arguments that contradict each other or the task.
+        """
+        task = TASKS[self.task]
+        answers = self._answers(labels=labels)
+        if answers and logits_to_keep:
+            raise OptionError("`logits_to_keep` leaves out scores that the loss needs: give either it or labels.")
+        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
+            whole_numbers(labels, self.network.spec.decoder.frontend.vocabulary)
+            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        returns_cache = self._returns_cache(use_cache, past_key_values)
+        cache = past_key_values
+        if cache is None and returns_cache:
+            cache = Cache(len(self.network.decoder.layers))
+        source = self._source(input_ids, inputs_embeds, encoder_outputs, attention_mask)
+        target = self._target(decoder_input_ids, decoder_inputs_embeds, decoder_attention_mask, cache)
+        states = self._asked(output_hidden_states, "output_hidden_states")
+        weights = self._asked(output_attentions, "output_attentions")
+        records = (Recorder(attentions=weights), Recorder(attentions=weights)) if states or weights else (None, None)
+        hidden = self.network(
+            **source, **target, cache=cache, encoder_record=records[0], record=records[1], keep=logits_to_keep or None
+        )
+        values: dict[str, Any] = task.outputs(hidden, target["targets_valid"])
+        values |= {"past_key_values": cache if returns_cache else None, "encoder_last_hidden_state": hidden.memory}
+        values |= {f"encoder_{name}": value for name, value in _kept(encoder_outputs).items()}
+        for side, record in zip(("encoder", "decoder"), records, strict=True):
+            if record is not None and record.states:
+                values |= {f"{side}_{name}": value for name, value in _recorded(record, states=states).items()}
+        if weights and records[1] is not None:
+            values["cross_attentions"] = tuple(records[1].cross_attentions or ())
+        terms = task.loss(values, answers, self.config) if answers and task.loss else None
+        if terms is not None:
+            values["loss"] = terms.mean()
+        output = Output((*task.fields, *_EXTRAS), values, loss_terms=terms)
+        wants_tuple = not (self.config.return_dict if return_dict is None else return_dict)
+        return output.to_tuple() if wants_tuple else output
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def encode(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        *,
+        inputs_embeds: Tensor | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+    ) -> Output:
+        """What the encoder makes of a source, to be passed as `encoder_outputs`: its `last_hidden_state` (B, S, D)."""
+        source = self._source(input_ids, inputs_embeds, None, attention_mask)
+        states = self._asked(output_hidden_states, "output_hidden_states")
+        weights = self._asked(output_attentions, "output_attentions")
+        record = Recorder(attentions=weights) if states or weights else None
+        memory = self.network.encoder(
+            source["tokens"], embeddings=source["embeddings"], valid=source["valid"], record=record
+        )
+        kept = {} if record is None else _recorded(record, states=states)
+        return Output(_ENCODED, {"last_hidden_state": memory, **kept})
+
+    def get_encoder(self) -> Any:
+        """`encode`, under the usual name."""
+        return self.encode
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """What the decoder reads while it learns to write `labels` (B, T): the same, one place later."""
+        return shifted(labels, self.config)
+
+    def _source(
+        self, tokens: Tensor | None, embeddings: Tensor | None, encoded: Any, mask: Tensor | None
+    ) -> dict[str, Tensor | None]:
+        """The arguments of the network about the source."""
+        if sum(part is not None for part in (tokens, embeddings, encoded)) != 1:
+            raise OptionError("Give exactly one of input_ids, inputs_embeds and encoder_outputs.")
+        memory = None if encoded is None else _memory(encoded)
+        width = self.network.spec.encoder.width
+        _check_shape("input_ids", tokens, None)
+        _check_shape("inputs_embeds", embeddings, width)
+        _check_shape("encoder_outputs", memory, width)
+        first = next(part for part in (tokens, embeddings, memory) if part is not None)
+        valid = valid_tokens(mask, first.shape[0], first.shape[1])
+        embeddings = None if embeddings is None else embeddings.to(self.dtype)
+        return {"tokens": tokens, "embeddings": embeddings, "memory": memory, "valid": valid}
+
+    def _target(
+        self, tokens: Tensor | None, embeddings: Tensor | None, mask: Tensor | None, cache: Cache | None
+    ) -> dict[str, Tensor | None]:
+        """The arguments of the network about the target."""
+        given = tokens if tokens is not None else embeddings
+        if given is None or (tokens is not None and embeddings is not None):
+            raise OptionError(
+                "The decoder needs exactly one of decoder_input_ids and decoder_inputs_embeds, or labels, from which "
+                "it makes its own input. To let the model write, call generate(input_ids)."
+            )
+        _check_shape("decoder_input_ids", tokens, None)
+        _check_shape("decoder_inputs_embeds", embeddings, self.network.spec.decoder.width)
+        start, count = cache.length if cache else 0, given.shape[1]
+        valid = valid_tokens(mask, given.shape[0], count, start=start, name="decoder_attention_mask")
+        positions = None
+        if cache is not None and (valid is not None or not cache.plain):
+            positions = torch.arange(start, start + count, device=given.device)[None]
+        return {
+            "targets": tokens,
+            "target_embeddings": None if embeddings is None else embeddings.to(self.dtype),
+            "targets_valid": valid,
+            "target_positions": positions,
+        }
+
+    def _returns_cache(self, use_cache: bool | None, given: Cache | None) -> bool:
+        if given is not None and not isinstance(given, Cache):
+            raise OptionError(
+                f"`past_key_values` must be the cache that an earlier call returned, but is a {type(given).__name__}."
+            )
+        if use_cache is not None:
+            return use_cache
+        if given is not None:
+            return True
+        quiet = not self.training and not torch.is_grad_enabled()
+        return quiet and self.task == "seq2seq_lm" and bool(self.config.get("use_cache", True))
+
+    # -- generation ---------------------------------------------------------------------------------------------------
+
+    def generate(
+        self,
+        inputs: Tensor | None = None,
+        *,
+        attention_mask: Tensor | None = None,
+        encoder_outputs: Any = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        generation_config: GenerationConfig | None = None,
+        **options: Any,
+    ) -> Any:
+        """Write an answer to each row of source ids (B, S), padded on either side: its token ids (B, 1 + n).
+
+        The encoder runs once. The answer begins with `decoder_start_token_id`, or with `decoder_input_ids` (B, T) where
+        they are given, the start token put in front if they lack it. `options` are those of `plait.generate.generate`.
+        Raises OptionError for a model of another task, or when nothing says how an answer begins.
+        """
+        from plait.generate import GenerationConfig, generate
+
+        self._require_generation()
+        source = inputs if inputs is not None else options.pop("input_ids", None)
+        reading = self.read(source, attention_mask=attention_mask, encoder_outputs=encoder_outputs)
+        generation_config = generation_config or self.generation_config or GenerationConfig()
+        starts = (options.get(name, getattr(generation_config, name)) for name in _STARTS)
+        start = next((token for token in starts if token is not None), None)
+        if decoder_input_ids is None and start is None:
+            raise OptionError(
+                "Nothing says how an answer begins: pass decoder_start_token_id=…, which the configuration lacks."
+            )
+        rows, device = reading.memory.shape[0], reading.memory.device
+        if decoder_input_ids is None:
+            decoder_input_ids = torch.empty(rows, 0, dtype=torch.long, device=device)
+        if start is not None and not bool((decoder_input_ids[:, :1] == start).any()):
+            beginning = torch.full((rows, 1), start, device=device)
+            decoder_input_ids = torch.cat([beginning, decoder_input_ids], dim=1)
+            if decoder_attention_mask is not None:
+                decoder_attention_mask = nn.functional.pad(decoder_attention_mask, (1, 0), value=1)
+        return generate(
+            reading,
+            decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            generation_config=generation_config,
+            **options,
+        )
+
+    @torch.no_grad()
+    def read(
+        self, input_ids: Tensor | None, *, attention_mask: Tensor | None = None, encoder_outputs: Any = None
+    ) -> Reading:
+        """The decoder bound to one batch of sources, for `plait.generate`'s functions."""
+        if encoder_outputs is None:
+            if not isinstance(input_ids, Tensor):
+                raise OptionError(
+                    f"`input_ids` must be a tensor (B, S), but is a {type(input_ids).__name__}. Use "
+                    "return_tensors='pt'."
+                )
+            encoder_outputs = self.encode(input_ids, attention_mask)
+        source = self._source(None, None, encoder_outputs, attention_mask)
+        memory = source["memory"]
+        assert memory is not None
+        return Reading(self.network, memory, source["valid"], generation_config=self.generation_config)
+
+
+class Reading:
+    """A decoder that answers one batch of sources; it satisfies `plait.generate.protocol.LanguageModel`.
+
+    `memory` (B, S, D) is the encoder's output, `valid` (B, S) where it is no padding. A batch of n times as many rows
+    gives each source to n neighbours.
+    """
+
+    def __init__(
+        self,
+        network: EncoderDecoderModel,
+        memory: Tensor,
+        valid: Tensor | None,
+        *,
+        generation_config: GenerationConfig | None = None,
+    ) -> None:
+        self.network, self.memory, self.valid = network, memory, valid
+        self.generation_config = generation_config
+
+    def new_cache(self, batch: int, *, capacity: int) -> Cache:
+        """A fresh cache of the decoder with room for `capacity` tokens; the caller owns it."""
+        return Cache(len(self.network.decoder.layers), capacity=capacity)
+
+    def next_logits(
+        self, tokens: Tensor, *, cache: Cache | None, valid: Tensor | None = None, positions: Tensor | None = None
+    ) -> Tensor:
+        """float32 logits (B, V) of the token behind `tokens` (B, T); see `plait.generate.protocol`."""
+        self._spread(tokens.shape[0])
+        scores = self.network(
+            None,
+            tokens,
+            valid=self.valid,
+            targets_valid=valid,
+            target_positions=positions,
+            memory=self.memory,
+            cache=cache,
+            keep=1,
+        ).scores
+        assert scores is not None
+        return scores[:, -1].float()
+
+    def _spread(self, rows: int) -> None:
+        times = rows // self.memory.shape[0]
+        if times > 1:
+            self.memory = self.memory.repeat_interleave(times, dim=0)
+            self.valid = None if self.valid is None else self.valid.repeat_interleave(times, dim=0)
+
+
+def _memory(encoded: Any) -> Tensor:
+    """The states in `encoder_outputs`: an `Output`, a dictionary, a tuple that begins with them, or they alone."""
+    if isinstance(encoded, Mapping):
+        encoded = encoded.get("last_hidden_state")
+    elif isinstance(encoded, Sequence) and encoded:
+        encoded = encoded[0]
+    if not isinstance(encoded, Tensor):
+        raise OptionError(
+            f"`encoder_outputs` must be what encode() returned, or its states (B, S, D), but holds a "
+            f"{type(encoded).__name__}."
+        )
+    return encoded
+
+
+def _kept(encoded: Any) -> dict[str, Any]:
+    """What else `encoder_outputs` hold, to be handed on."""
+    return {name: encoded[name] for name in _ENCODED[1:] if name in encoded} if isinstance(encoded, Mapping) else {}
+
+
+def _recorded(record: Recorder, *, states: bool) -> dict[str, Any]:
+    values: dict[str, Any] = {"hidden_states": tuple(record.states)} if states else {}
+    if record.attentions is not None:
+        values["attentions"] = tuple(record.attentions)
+    return values
+
+
+def _check_shape(name: str, value: Tensor | None, width: int | None) -> None:
+    """Ids are (B, T); vectors (B, T, `width`)."""
+    if value is None:
+        return
+    expected = "(B, T)" if width is None else f"(B, T, {width})"
+    if value.dim() != (2 if width is None else 3) or (width is not None and value.shape[2] != width):
+        raise OptionError(f"`{name}` must have the shape {expected}, but has {tuple(value.shape)}.")
