@@ -1,6 +1,9 @@
-"""Positions counted over tokens against counting by hand."""
+"""Positions counted over tokens, and biases by distance, against counting by hand."""
 
 from __future__ import annotations
+
+import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,10 +14,19 @@ from torch import nn
 from plait.errors import ConfigError
 from plait.nn.build import build
 from plait.nn.cache import Cache
+from plait.nn.position import RelativeBias, bucket
+from plait.nn.record import Recorder
 from plait.nn.spec import (
+    AttentionSpec,
+    LayerSpec,
     LearnedPositions,
+    MaskSpec,
+    MLPSpec,
+    NormSpec,
+    RelativeBiasSpec,
     Single,
     StackSpec,
+    SublayerSpec,
     TextFrontendSpec,
 )
 from plait.nn.topology import SingleModel
@@ -80,3 +92,104 @@ def test_only_tokens_fill_the_table() -> None:
         TABLE(tokens, valid=torch.arange(20)[None] >= 7)
     with pytest.raises(ConfigError, match="position 19 does not exist"):
         TABLE(tokens)
+
+
+def of_distance(distance: int, *, buckets: int, far: int) -> set[int]:
+    """The bucket of a distance by the definition, or two where it lies on an end of one and float32 may round."""
+    exact = buckets // 2
+    if distance < exact:
+        return {distance}
+    place = exact + math.log(distance / exact) / math.log(far / exact) * (buckets - exact)
+    return {min(int(place + error), buckets - 1) for error in (-1e-5, 1e-5)}
+
+
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize(("buckets", "far"), [(32, 128), (32, 20), (8, 9), (12, 50), (4, 1000)])
+def test_buckets(buckets: int, far: int, bidirectional: bool) -> None:
+    spec = RelativeBiasSpec(buckets=buckets, distance=far, bidirectional=bidirectional)
+    steps = range(-1100, 1100)
+    side = buckets // 2 if bidirectional else buckets
+    for step, found in zip(steps, bucket(spec, torch.tensor(steps)).tolist(), strict=True):
+        if not bidirectional:
+            expected = of_distance(max(-step, 0), buckets=side, far=far)
+        else:
+            expected = {place + side * (step > 0) for place in of_distance(abs(step), buckets=side, far=far)}
+        assert found in expected, step
+    found = bucket(spec, torch.tensor([-far, -far - 1, -(10**6)]))
+    assert found.tolist() == [side - 1] * 3
+
+
+def biased(*, causal: bool, kv_heads: int, heads: int = 4) -> SingleModel:
+    torch.manual_seed(0)
+    norm = SublayerSpec(before=NormSpec(kind="rms", eps=1e-6))
+    layer = LayerSpec(
+        attention=AttentionSpec(heads=heads, kv_heads=kv_heads, head_dim=4, scale=1.0, mask=MaskSpec(causal=causal)),
+        mlp=MLPSpec(width=8, activation="relu"),
+        around_attention=norm,
+        around_mlp=norm,
+    )
+    bias = RelativeBiasSpec(buckets=8, distance=10, bidirectional=not causal)
+    stack = StackSpec(width=8, frontend=TextFrontendSpec(vocabulary=20), layers=(layer, layer), relative_bias=bias)
+    model = build(Single(stack=stack), device="cpu")
+    assert isinstance(model, SingleModel)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+def by_hand(model: SingleModel, tokens: list[int]) -> torch.Tensor:
+    """The states (T, D) of one text without padding, its biases looked up one by one."""
+    stack = model.stack
+    assert stack.relative_bias is not None
+    x, spec = stack.frontend.tokens.weight[tokens], stack.spec.layers[0].attention
+    count, table = len(tokens), stack.relative_bias.table.weight
+    for layer in stack.layers:
+        y, attention = layer.around_attention.before(x), layer.attention
+        query = attention.query(y).view(count, spec.heads, 4)
+        key = attention.key(y).view(count, spec.kv_heads, 4)
+        value = attention.value(y).view(count, spec.kv_heads, 4)
+        mixed = torch.zeros(count, spec.heads, 4)
+        for head in range(spec.heads):
+            group = head // (spec.heads // spec.kv_heads)
+            for i in range(count):
+                seen = range(i + 1) if spec.mask.causal else range(count)
+                places = bucket(stack.relative_bias.spec, torch.tensor([j - i for j in seen]))
+                scores = torch.stack([query[i, head] @ key[j, group] for j in seen]) + table[places, head]
+                mixed[i, head] = scores.softmax(dim=0) @ value[: len(seen), group]
+        x = x + attention.output(mixed.flatten(1))
+        x = x + layer.mlp(layer.around_mlp.before(x))
+    return x
+
+
+@pytest.mark.parametrize("kv_heads", [1, 2, 4])
+@pytest.mark.parametrize("causal", [False, True])
+def test_a_bias_by_distance(causal: bool, kv_heads: int) -> None:
+    """Plain, padded on the left, with the weights recorded, and in two calls with a cache: each as by hand."""
+    model, tokens = biased(causal=causal, kv_heads=kv_heads), [3, 7, 1, 12, 5, 9, 2, 8, 4, 6, 11, 10, 13]
+    with torch.no_grad():
+        expected = by_hand(model, tokens)
+        ids = torch.tensor([tokens])
+        # Sums of a dozen values of order 1 in another order.
+        close = {"rtol": 1e-5, "atol": 1e-5}
+        torch.testing.assert_close(model(ids).states[0], expected, **close)
+        recorder = Recorder(attentions=True)
+        torch.testing.assert_close(model(ids, record=recorder).states[0], expected, **close)
+        padded, valid = torch.cat((torch.zeros(1, 3).long(), ids), dim=1), torch.arange(16)[None] >= 3
+        torch.testing.assert_close(model(padded, valid=valid).states[0, 3:], expected, **close)
+        if causal:
+            cache = Cache(2)
+            parts = [model(part, cache=cache).states for part in ids.split([6, 1, 5, 1], dim=1)]
+            torch.testing.assert_close(torch.cat(parts, dim=1)[0], expected, **close)
+
+
+def test_what_a_bias_by_distance_needs() -> None:
+    with pytest.raises(ConfigError, match="must be an even number of at least 4, but is 7"):
+        RelativeBias(RelativeBiasSpec(buckets=7, distance=9), 2)
+    with pytest.raises(ConfigError, match="must be at least 2, but is 1"):
+        RelativeBias(RelativeBiasSpec(buckets=1, distance=9, bidirectional=False), 2)
+    with pytest.raises(ConfigError, match="exceed the 4 distances with a bucket of their own, but is 4"):
+        RelativeBias(RelativeBiasSpec(buckets=16, distance=4), 2)
+    spec = biased(causal=False, kv_heads=2).spec.stack
+    wider = replace(spec.layers[0], attention=replace(spec.layers[0].attention, heads=2))
+    with pytest.raises(ConfigError, match=r"same number of heads, but have \[2, 4\]"):
+        build(Single(stack=replace(spec, layers=(spec.layers[0], wider))))

@@ -27,9 +27,11 @@ _DISTIL = {"vocab_size": 53, "dim": 32, "hidden_dim": 40, "n_layers": 3, "n_head
 ROBERTA = {**SIZES, "pad_token_id": 1}
 
 # Families whose bare network ends with a pooler.
-POOLERS = ("BertConfig", "RobertaConfig", "XLMRobertaConfig")
+POOLERS = ("BertConfig", "MPNetConfig", "RobertaConfig", "XLMRobertaConfig")
 # Families that count positions over the tokens that are no padding, from behind the padding's id.
-COUNTED = ("RobertaConfig", "XLMRobertaConfig")
+COUNTED = ("MPNetConfig", "RobertaConfig", "XLMRobertaConfig")
+# Families with a relative bias, for which the reference counts slots even where positions are given.
+RELATIVE = ("MPNetConfig",)
 
 # name -> configuration class, its values, tasks
 ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
@@ -47,6 +49,12 @@ ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ),
     "roberta-decoder": ("RobertaConfig", {**ROBERTA, "is_decoder": True}, ("base", "causal_lm")),
     "xlm-roberta": ("XLMRobertaConfig", ROBERTA, TASKS),
+    "mpnet": ("MPNetConfig", ROBERTA, TASKS),
+    "mpnet-relu-untied": (
+        "MPNetConfig",
+        {**ROBERTA, "hidden_act": "relu", "tie_word_embeddings": False, "num_labels": 1},
+        ("base", "masked_lm", "sequence_classification"),
+    ),
     "electra": ("ElectraConfig", {**SIZES, "embedding_size": 16}, TASKS),
     "electra-square-relu-untied": (
         "ElectraConfig",
@@ -74,6 +82,10 @@ ENCODERS_CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "roberta scale": ("roberta", {}, "scale"),
     "roberta first position": ("roberta", {"pad_token_id": 2}, None),
     "roberta activation": ("roberta-padding-3-relu", {"hidden_act": "gelu"}, None),
+    "mpnet eps": ("mpnet", {"layer_norm_eps": 1e-2}, None),
+    "mpnet distance": ("mpnet", {}, "encoder.relative_attention_bias.weight"),
+    "mpnet key": ("mpnet", {}, "encoder.layer.2.attention.attn.k.weight"),
+    "mpnet activation": ("mpnet-relu-untied", {"hidden_act": "gelu"}, None),
     "electra eps": ("electra", {"layer_norm_eps": 1e-2}, None),
     "electra scale": ("electra", {}, "scale"),
     "electra projection": ("electra", {}, "embeddings_project.bias"),

@@ -168,9 +168,10 @@ def reference(case: Case, task: str, *, seed: int = 0, **changes: Any) -> Any:
             noise = torch.randn(parameter.shape, generator=generator) * 0.2
             norm = ("norm" in name.lower() or ".ln_" in f".{name}") and name.endswith("weight")
             parameter.copy_(1 + noise if norm else noise)
-        if (head := getattr(model, "cls", None)) is not None and hasattr(head, "predictions"):
-            # Untied, the reference keeps a second bias that no forward reads.
-            head.predictions.bias.copy_(head.predictions.decoder.bias)
+        for head in (getattr(getattr(model, "cls", model), "predictions", None), getattr(model, "lm_head", None)):
+            if hasattr(head, "decoder"):
+                # Untied, the reference keeps a second bias that no forward reads.
+                head.bias.copy_(head.decoder.bias)
     return model
 
 
@@ -264,7 +265,7 @@ def _heard(model: nn.Module, names: dict[str, str], heard: dict[str, Tensor]) ->
 _ATTENDED = {
     "BertLayer": "attention",
     "TransformerBlock": "sa_layer_norm",
-    **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer", "ElectraLayer"], "attention"),
+    **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer", "ElectraLayer", "MPNetLayer"], "attention"),
     "GPT2Block": "<ln_2",
     **dict.fromkeys(["Gemma2DecoderLayer", "Gemma3DecoderLayer"], "<pre_feedforward_layernorm"),
 }

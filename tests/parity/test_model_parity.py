@@ -10,7 +10,7 @@ import pytest
 import torch
 import transformers
 from decoder_cases import CHANGED, DECODERS
-from encoder_cases import ENCODERS, ENCODERS_CHANGED, POOLERS
+from encoder_cases import ENCODERS, ENCODERS_CHANGED, POOLERS, RELATIVE
 from parity_harness import (
     BATCH,
     CASES,
@@ -145,7 +145,7 @@ def test_explicit_positions(both: Both, name: str) -> None:
     ours, theirs = both(name, "base")
     inputs = batch(CASES[name], "base", None)
     first = CASES[name].first_position
-    if CASES[name].causal:
+    if CASES[name].causal or CASES[name].config in RELATIVE:
         # Increasing, from another start in each row.
         inputs["position_ids"] = first + torch.arange(TOKENS)[None] + torch.tensor([0, 5, 11])[:, None]
     else:

@@ -104,7 +104,7 @@ def encoder(reader: Reader, *, positions: LearnedPositions, embedding: int | Non
         vocabulary=vocabulary,
         width=embedding,
         positions=positions,
-        segments=reader.integer("type_vocab_size"),
+        segments=reader.optional_integer("type_vocab_size"),
         norm=norm,
         dropout=dropout,
         padding=reader.padding(vocabulary=vocabulary),

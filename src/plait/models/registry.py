@@ -22,11 +22,12 @@ FAMILIES = (
     "gpt2",
     "llama",
     "mistral",
+    "mpnet",
     "qwen2",
     "qwen3",
+    "roberta",
     "smollm3",
     "transformer",
-    "roberta",
     "xlm-roberta",
 )
 

@@ -72,7 +72,7 @@ LANGUAGE = (
     rename("lm_head.dense.{wb}", "head.dense.{wb}"),
     rename("lm_head.layer_norm.{wb}", "head.norm.{wb}"),
     tied("lm_head.decoder.weight", "head.projection.weight"),
-    rename("lm_head.bias", "head.projection.bias", also=["lm_head.decoder.bias"]),
+    rename("lm_head.bias", "head.projection.bias", copies=["lm_head.decoder.bias"]),
 )
 CLASSIFIER = (rename("classifier.{wb}", "head.projection.{wb}"),)
 WHOLE = (

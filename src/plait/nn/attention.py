@@ -124,11 +124,15 @@ class Attention(nn.Module):
         return self._kernel(query, key, value, mask)
 
     def _kernel(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
+        allowed = mask.allowed
+        if mask.bias is not None:
+            # (B, H, T, S), or of grouped queries (B, H, 1, S) -> (B, K, G, S)
+            allowed = mask.bias.reshape(mask.bias.shape[0], *query.shape[1:3], -1).to(query.dtype)
         return functional.scaled_dot_product_attention(
             query,
             key,
             value,
-            attn_mask=mask.allowed,
+            attn_mask=allowed,
             dropout_p=self.spec.dropout if self.training else 0.0,
             is_causal=mask.causal,
             scale=self.spec.scale,
@@ -142,6 +146,8 @@ class Attention(nn.Module):
         scores = query @ key.transpose(2, 3) * self.spec.scale
         if self.spec.softcap is not None:
             scores = self.spec.softcap * torch.tanh(scores / self.spec.softcap)
+        if mask.bias is not None:
+            scores = scores + mask.bias
         seen = mask.allowed
         if mask.causal:
             seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from plait.nn.spec import MaskSpec
@@ -17,11 +18,21 @@ from plait.nn.spec import MaskSpec
 class Mask(NamedTuple):
     """`allowed` is bool (B or 1, 1, T, S), or None where every key may be seen or, with `causal`, every earlier one.
 
-    `causal` tells the attention kernel to use its own lower triangle, so that nothing is materialised.
+    `causal` tells the attention kernel to use its own lower triangle, so that nothing is materialised. `bias`
+    (B or 1, H, T, S) is added to the scores; where it is there, it is -inf at every key that may not be seen.
     """
 
     allowed: Tensor | None = None
     causal: bool = False
+    bias: Tensor | None = None
+
+
+def biased(mask: Mask, bias: Tensor) -> Mask:
+    """The mask with `bias` (B or 1, H, T, S) added to the scores of what may be seen."""
+    seen = mask.allowed
+    if mask.causal:
+        seen = torch.ones(bias.shape[2:], dtype=torch.bool, device=bias.device).tril()
+    return Mask(bias=bias if seen is None else bias.masked_fill(~seen, float("-inf")))
 
 
 def allowed(spec: MaskSpec, queries: Tensor, keys: Tensor) -> Tensor:

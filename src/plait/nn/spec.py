@@ -179,13 +179,31 @@ class TextFrontendSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RelativeBiasSpec:
+    """A trained number per head and bucket of distances, added to the scores of every layer (arXiv:1910.10683 §2.1).
+
+    Half of the `buckets` hold one distance each, the others ever wider ranges up to `distance`, and the last one all
+    beyond. `bidirectional` shares the buckets between keys before and behind; otherwise those behind count as distance
+    0, which suits a causal mask.
+    """
+
+    buckets: int
+    distance: int
+    bidirectional: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
 class StackSpec:
-    """A frontend, layers of one width, and a norm behind them. One entry per layer: a pattern is different entries."""
+    """A frontend, layers of one width, and a norm behind them. One entry per layer: a pattern is different entries.
+
+    `relative_bias` is one for all layers, which then have the same number of heads.
+    """
 
     width: int
     frontend: TextFrontendSpec
     layers: tuple[LayerSpec, ...]
     norm: NormSpec | None = None
+    relative_bias: RelativeBiasSpec | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

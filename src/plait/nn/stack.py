@@ -15,8 +15,9 @@ from plait.errors import ConfigError
 from plait.nn.block import Context, Layer
 from plait.nn.cache import Cache
 from plait.nn.frontend import TextFrontend
-from plait.nn.mask import Mask, allowed, plain
+from plait.nn.mask import Mask, allowed, biased, plain
 from plait.nn.norm import Norm
+from plait.nn.position import RelativeBias
 from plait.nn.record import Recorder
 from plait.nn.rope import rotation
 from plait.nn.spec import LearnedPositions, MaskSpec, StackSpec
@@ -31,6 +32,7 @@ class Stack(nn.Module):
         self.frontend = TextFrontend(spec.frontend, spec.width)
         self.layers = nn.ModuleList(Layer(layer, spec.width) for layer in spec.layers)
         self.norm = Norm(spec.norm, spec.width) if spec.norm else None
+        self.relative_bias = _relative_bias(spec)
         # Equal specs share one mask and one table: a forward makes each distinct one once.
         self._masks = dict.fromkeys(layer.attention.mask for layer in spec.layers)
         self._ropes = dict.fromkeys(layer.attention.rope for layer in spec.layers if layer.attention.rope)
@@ -65,7 +67,7 @@ class Stack(nn.Module):
         x = self.frontend(tokens, counted, embeddings=embeddings, segments=segments)
         slots = self._slots(where, positions is not None, valid, cache, batch, count)
         context = Context(
-            masks={spec: _mask(spec, slots, count, start + count, device) for spec in self._masks},
+            masks=self._made(slots, count, start + count, device),
             rotations={spec: rotation(spec, where) for spec in self._ropes},
             capacity=cache.capacity if cache else 0,
             memory=memory,
@@ -112,6 +114,19 @@ class Stack(nn.Module):
         assert keys is not None
         return queries, keys
 
+    def _made(
+        self, slots: tuple[Tensor, Tensor] | None, queries: int, keys: int, device: torch.device
+    ) -> dict[MaskSpec, Mask]:
+        """Each distinct mask of the layers, with the relative bias where the stack has one."""
+        masks = {spec: _mask(spec, slots, queries, keys, device) for spec in self._masks}
+        if self.relative_bias is None:
+            return masks
+        if slots is None:
+            order = torch.arange(keys, device=device)[None]
+            slots = order[:, keys - queries :], order
+        bias = self.relative_bias(*slots)
+        return {spec: biased(mask, bias) for spec, mask in masks.items()}
+
     def _check_positions(self, where: Tensor, end: int, explicit: bool) -> None:
         table = self.spec.frontend.positions
         if not isinstance(table, LearnedPositions):
@@ -126,6 +141,18 @@ class Stack(nn.Module):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+def _relative_bias(spec: StackSpec) -> RelativeBias | None:
+    heads = sorted({layer.attention.heads for layer in spec.layers})
+    if spec.relative_bias is None or not heads:
+        return None
+    if len(heads) > 1:
+        raise ConfigError(
+            f"a relative bias is one for all layers, so they must have the same number of heads, but have {heads}: "
+            "give them one, or leave `relative_bias` out"
+        )
+    return RelativeBias(spec.relative_bias, heads[0])
 
 
 def _mask(spec: MaskSpec, slots: tuple[Tensor, Tensor] | None, queries: int, keys: int, device: torch.device) -> Mask:
