@@ -1,0 +1,1 @@
+"""The places that models come from: one file per kind of hub."""
