@@ -64,6 +64,10 @@ class ColumnError(DataError, KeyError):
     """A column that the table does not have."""
 
 
+class RowError(DataError, IndexError):
+    """A row that the table does not have."""
+
+
 class TokenizerError(PlaitError, ValueError):
     """Text, ids or tokenizer files that cannot be used as given."""
 
@@ -96,7 +100,9 @@ class RequestError(PlaitError, ValueError):
 
 def nearest(name: str, choices: Iterable[str]) -> str:
     """The end of an error message: " Did you mean 'x'?" for the closest choice, or "" when none is close."""
-    matches = difflib.get_close_matches(name, [str(choice) for choice in choices], n=1, cutoff=0.6)
+    # one wrong character of two leaves half of a name: 温渡 for 温度
+    cutoff = 0.6 if len(name) > 2 else 0.5
+    matches = difflib.get_close_matches(name, [str(choice) for choice in choices], n=1, cutoff=cutoff)
     return f" Did you mean {matches[0]!r}?" if matches else ""
 
 

@@ -1,0 +1,56 @@
+"""Data sets of typed columns, kept in memory-mapped Arrow files. The public names, complete, resolved on first use."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from plait import lazy
+
+if TYPE_CHECKING:
+    from plait.data.access import Column as Column
+    from plait.data.combine import concatenate_datasets as concatenate_datasets
+    from plait.data.dataset import Dataset as Dataset
+    from plait.data.dataset_dict import DatasetDict as DatasetDict
+    from plait.data.disk import load_from_disk as load_from_disk
+    from plait.data.features import ClassLabel as ClassLabel
+    from plait.data.features import Features as Features
+    from plait.data.features import LargeList as LargeList
+    from plait.data.features import List as List
+    from plait.data.features import Sequence as Sequence
+    from plait.data.features import Value as Value
+    from plait.data.info import DatasetInfo as DatasetInfo
+    from plait.data.kinds import Array2D as Array2D
+    from plait.data.kinds import Array3D as Array3D
+    from plait.data.kinds import Array4D as Array4D
+    from plait.data.kinds import Array5D as Array5D
+    from plait.data.kinds import Json as Json
+    from plait.data.kinds import Translation as Translation
+    from plait.data.kinds import TranslationVariableLanguages as TranslationVariableLanguages
+    from plait.data.load import load_dataset as load_dataset
+    from plait.data.pictures import Audio as Audio
+    from plait.data.pictures import Image as Image
+
+# module -> the public names that it defines
+_TABLE: dict[str, tuple[str, ...]] = {
+    "plait.data.access": ("Column",),
+    "plait.data.combine": ("concatenate_datasets",),
+    "plait.data.dataset": ("Dataset",),
+    "plait.data.dataset_dict": ("DatasetDict",),
+    "plait.data.disk": ("load_from_disk",),
+    "plait.data.features": ("ClassLabel", "Features", "LargeList", "List", "Sequence", "Value"),
+    "plait.data.info": ("DatasetInfo",),
+    "plait.data.kinds": (
+        "Array2D",
+        "Array3D",
+        "Array4D",
+        "Array5D",
+        "Json",
+        "Translation",
+        "TranslationVariableLanguages",
+    ),
+    "plait.data.load": ("load_dataset",),
+    "plait.data.pictures": ("Audio", "Image"),
+}
+_MODULES, __getattr__, __dir__ = lazy.names(__name__, _TABLE)
+
+__all__ = list(_MODULES)

@@ -1,0 +1,379 @@
+"""Calling a function over rows or batches, complete: what it is given, and what is made of what it returns."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from operator import is_
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from plait.console import Bar
+from plait.data.encode import natural
+from plait.data.features import is_decoded
+from plait.data.lazy import Block, LazyDict, Reader
+from plait.data.outcome import Outcome
+from plait.data.table import compact
+from plait.data.widen import cast
+from plait.errors import DataError
+
+if TYPE_CHECKING:
+    from plait.data.dataset import Dataset
+
+_LEARNING_ROWS = 100  # of the first block: in it the reader learns which columns the function looks at
+_ABSENT = object()
+
+
+@dataclass(frozen=True)
+class Call:
+    """A function, and how it is called."""
+
+    function: Callable[..., Any] | None
+    input_columns: list[str] | None = None
+    with_indices: bool = False
+    with_rank: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+    rank: int = 0
+
+    def steps(self) -> dict[str, str]:
+        """The way of calling, for the key of the result."""
+        return {
+            "input_columns": repr(self.input_columns),
+            "with_indices": str(self.with_indices),
+            "with_rank": str(self.with_rank),
+        }
+
+    def over(self, inputs: list[Any], indices: Iterable[Any]) -> list[Any]:
+        """What the function returns for each input; `indices` has the row number(s) of each."""
+        function, options = self.function, self.options
+        assert function is not None
+        rank = (self.rank,) if self.with_rank else ()
+        if self.input_columns is not None:
+            names = self.input_columns
+            calls = [tuple(item[name] for name in names) for item in inputs]
+            if self.with_indices:
+                return [function(*call, index, *rank, **options) for call, index in zip(calls, indices, strict=True)]
+            return [function(*call, *rank, **options) for call in calls]
+        if self.with_indices:
+            return [function(item, index, *rank, **options) for item, index in zip(inputs, indices, strict=True)]
+        if rank or options:
+            return [function(item, *rank, **options) for item in inputs]
+        return [function(item) for item in inputs]
+
+
+class Source:
+    """The rows of a data set as functions get them: dicts decoded on demand, or, with a format, rows of that format."""
+
+    def __init__(self, dataset: Dataset) -> None:
+        self.dataset = dataset
+        self.plain = dataset.format_.kind is None
+        self.reader = Reader(dataset.table, dataset.features, dataset.shown_columns())
+
+    def block_rows(self, start: int) -> int:
+        """How many rows to take at once from `start` on."""
+        return self.reader.block_rows(1000) if start else _LEARNING_ROWS
+
+    def rows(self, block: Block) -> list[Any]:
+        """The rows of a block."""
+        if self.plain:
+            return self.reader.rows(block)
+        return list(self.dataset.formatter().rows(self._arrays(block), self.dataset.features))
+
+    def batch(self, block: Block) -> Any:
+        """A block as one batch."""
+        if self.plain:
+            return self.reader.batch(block)
+        return self.dataset.formatter().batch(self._arrays(block), self.dataset.features)
+
+    def before(self, block: Block, name: str, *, batched: bool) -> Any:
+        """One column of a block as it was handed out, before the function saw it."""
+        if self.plain:
+            return block.values(name)
+        formatter, features = self.dataset.formatter(), self.dataset.features
+        arrays = {name: block.array(name)}
+        if batched:
+            return formatter.column(arrays[name], features, name)
+        return [row[name] for row in formatter.rows(arrays, features)]
+
+    def same(self, block: Block, name: str, values: Any, *, batched: bool) -> bool:
+        """Whether a column came back as it was handed out, with nothing in it changed in place."""
+        if name not in self.reader.names or is_decoded(block.features[name]):
+            return False  # a picture may have been changed in place
+        array = block.array(name)
+        before = self.before(block, name, batched=batched)
+        if self.plain:
+            if not isinstance(values, list) or len(before) != len(values) or not all(builtins.map(is_, before, values)):
+                return False
+            if not pa.types.is_nested(array.type):
+                return True  # plain values cannot change in place
+            return _equal(values, array)
+        try:
+            return bool(natural(values).equals(natural(before)))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+            return False
+
+    def _arrays(self, block: Block) -> dict[str, Any]:
+        return {name: block.array(name) for name in self.reader.names}
+
+
+def run_rows(dataset: Dataset, call: Call, outcome: Outcome, end: int, removed: list[str], progress: Bar) -> bool:
+    """Call a function for every row; returns whether it returned anything."""
+    source = Source(dataset)
+    start, returned = 0, False
+    while start < end:
+        block = source.reader.block(start, min(start + source.block_rows(start), end))
+        inputs = source.rows(block)
+        results = call.over(inputs, range(block.start, block.stop))
+        if source.plain:
+            source.reader.learn(inputs[:_LEARNING_ROWS])
+        returned |= any(result is not None for result in results)
+        _take_rows(source, block, inputs, results, outcome, removed)
+        progress.advance(len(block))
+        start = block.stop
+    return returned
+
+
+def run_batches(
+    dataset: Dataset, call: Call, outcome: Outcome, end: int, size: int, removed: list[str], progress: Bar
+) -> bool:
+    """Call a function for every batch; returns whether it returned anything."""
+    source = Source(dataset)
+    returned = False
+    for start in range(0, end, size):
+        block = source.reader.block(start, min(start + size, end))
+        batch = source.batch(block)
+        (result,) = call.over([batch], [list(range(block.start, block.stop))])
+        if source.plain:
+            source.reader.learn([batch])
+        returned |= result is not None
+        _take_batch(source, block, batch, result, outcome, removed)
+        progress.advance(len(block))
+    return returned
+
+
+def test_rows(dataset: Dataset, call: Call, size: int | None, progress: Bar) -> Any:
+    """The numbers of the rows for which a function is true."""
+    source = Source(dataset)
+    found = []
+    start = 0
+    while start < len(dataset):
+        block = source.reader.block(start, min(start + (size or source.block_rows(start)), len(dataset)))
+        if size is None:
+            inputs = source.rows(block)
+            results = call.over(inputs, range(block.start, block.stop))
+        else:
+            inputs = [source.batch(block)]
+            (results,) = call.over(inputs, [list(range(block.start, block.stop))])
+        if source.plain:
+            source.reader.learn(inputs[:_LEARNING_ROWS])
+        mask = _truth(results, block, batched=size is not None)
+        found.append(np.flatnonzero(mask) + start)
+        progress.advance(len(block))
+        start = block.stop
+    rows = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+    return compact(rows, len(dataset))
+
+
+def _truth(results: Any, block: Block, *, batched: bool) -> Any:
+    results = results.to_pylist() if isinstance(results, pa.Array | pa.ChunkedArray) else list(results)
+    if batched and len(results) != len(block):
+        raise DataError(
+            f"The function returned {len(results)} values for a batch of {len(block)} rows; return one per row."
+        )
+    for kind in set(builtins.map(type, results)):
+        if issubclass(kind, Mapping | str | list | tuple | set):
+            raise DataError(
+                f"A function for filter returns true or false for each row, but this one returned a {kind.__name__}. "
+                f"To change rows use map."
+            )
+    return np.fromiter(builtins.map(bool, results), dtype=bool, count=len(results))
+
+
+# --- what is made of the results of rows ---
+
+
+def _take_rows(
+    source: Source, block: Block, inputs: list[Any], results: list[Any], outcome: Outcome, removed: list[str]
+) -> None:
+    kinds = set(builtins.map(type, results))
+    wrong = [kind for kind in kinds if kind is not type(None) and not issubclass(kind, Mapping)]
+    if wrong and all(_is_table_type(kind) for kind in kinds):
+        table = pa.concat_tables([as_table(result) for result in results], promote_options="permissive")
+        _take_table(block, table, outcome)
+        return
+    if wrong:
+        index = next(index for index, result in enumerate(results) if type(result) in wrong)
+        raise DataError(
+            f"The function returned {results[index]!r:.100} ({wrong[0].__name__}) for row {block.start + index}. A "
+            f"function for map returns a dict of columns, or None to change nothing. To choose rows use filter."
+        )
+    itself = source.plain and all(builtins.map(is_, inputs, results))
+    fields, ragged = _columns(results)
+    if source.plain and not itself:
+        # what the function set in the row that it was given counts as well, below what it returned
+        fields = _set_in_place(source, block, inputs) | fields
+    gone = _deleted(inputs, outcome.kept) if itself else []
+    given, unchanged = {}, []
+    for name, values in fields.items():
+        if itself and name in removed:
+            continue  # the row came back, and with it a column that is to be removed
+        if ragged:
+            values = _filled(values, name, block, inputs, kept=name in outcome.kept)
+        given[name] = values
+        if name in outcome.table.columns and source.same(block, name, values, batched=False):
+            unchanged.append(name)
+    outcome.add(block, given, count=len(block), unchanged=unchanged, gone=[name for name in gone if name not in given])
+
+
+def _columns(results: list[Any]) -> tuple[dict[str, list[Any]], bool]:
+    """Rows turned into columns, and whether some rows lack some columns (`_ABSENT` is in their place)."""
+    # dict's own methods: what is not decoded yet of a row that came back is no result
+    length, names = dict.__len__, dict.__iter__
+    rows = [row if isinstance(row, dict) else {} if row is None else dict(row) for row in results]
+    first = next((list(names(row)) for row in rows if length(row)), [])
+    if all(length(row) == len(first) for row in rows):
+        try:
+            return {name: [row[name] for row in rows] for name in first}, False
+        except KeyError:
+            pass
+    every = dict.fromkeys(name for row in rows for name in names(row))
+    return {name: [dict.get(row, name, _ABSENT) for row in rows] for name in every}, True
+
+
+def _filled(values: list[Any], name: str, block: Block, inputs: list[Any], *, kept: bool) -> list[Any]:
+    """A column with what rows lack: the value that the row had, or `None` where it was deleted or there was none."""
+    if not any(value is _ABSENT for value in values):
+        return values
+    old = block.values(name) if kept else [None] * len(values)
+    deleted = [isinstance(row, LazyDict) and row.deleted(name) for row in inputs]
+    return [
+        value if value is not _ABSENT else None if dropped else before
+        for value, before, dropped in zip(values, old, deleted, strict=True)
+    ]
+
+
+def _set_in_place(source: Source, block: Block, inputs: list[Any]) -> dict[str, list[Any]]:
+    """The columns that a function set in the rows it was given."""
+    found = {}
+    names = source.reader.ahead
+    extra = {name for row in inputs if dict.__len__(row) != len(names) for name in dict.__iter__(row)}
+    for name in dict.fromkeys([*names, *sorted(extra)]):
+        values = [dict.get(row, name, _ABSENT) for row in inputs]
+        if name in source.reader.names:
+            before = block.values(name)
+            values = [old if new is _ABSENT else new for old, new in zip(before, values, strict=True)]
+            if all(builtins.map(is_, before, values)):
+                continue
+        found[name] = [None if value is _ABSENT else value for value in values]
+    return found
+
+
+def _deleted(inputs: list[Any], kept: list[str]) -> list[str]:
+    """The columns that a function deleted from every row."""
+    first: LazyDict = inputs[0]
+    return [name for name in kept if first.deleted(name) and all(row.deleted(name) for row in inputs)]
+
+
+# --- what is made of the result of a batch ---
+
+
+def _take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: Outcome, removed: list[str]) -> None:
+    if result is None:
+        outcome.add(block, {}, count=len(block))
+        return
+    if _is_table_type(type(result)):
+        _take_table(block, as_table(result), outcome)
+        return
+    if not isinstance(result, Mapping):
+        raise DataError(
+            f"The function returned {result!r:.100} ({type(result).__name__}) for the batch from row {block.start} on. "
+            f"A batched function for map returns a dict of lists, or None to change nothing."
+        )
+    itself = result is batch and isinstance(batch, LazyDict)
+    fields = dict(dict.items(batch)) if itself else dict(result)
+    count = _count(fields, block, kept=[name for name in outcome.kept if name not in fields])
+    if source.plain and not itself and count == len(block):
+        changed = {
+            name: values for name, values in dict.items(batch) if not source.same(block, name, values, batched=True)
+        }
+        fields = changed | fields
+    given, unchanged = {}, []
+    for name, values in fields.items():
+        if itself and name in removed:
+            continue
+        given[name] = values
+        if name in outcome.table.columns and count == len(block) and source.same(block, name, values, batched=True):
+            unchanged.append(name)
+    gone = [name for name in outcome.kept if batch.deleted(name)] if itself else []
+    outcome.add(block, given, count=count, unchanged=unchanged, gone=gone)
+
+
+def _count(fields: Mapping[str, Any], block: Block, *, kept: list[str]) -> int:
+    """How many rows a batched function returned; raises `DataError` when its columns disagree."""
+    lengths = {}
+    for name, values in fields.items():
+        if (
+            isinstance(values, str | bytes | Mapping)
+            or not hasattr(values, "__len__")
+            or getattr(values, "ndim", 1) == 0
+        ):
+            raise DataError(
+                f"With batched=True column {name!r} needs a list with one value per row, but the function returned "
+                f"{values!r:.100} ({type(values).__name__})."
+            )
+        lengths[name] = len(values)
+    if len(set(lengths.values())) > 1:
+        raise DataError(
+            f"The function returned columns of different lengths for the batch from row {block.start} on: {lengths}."
+        )
+    count = next(iter(lengths.values()), len(block))
+    if count != len(block) and kept:
+        raise DataError(
+            f"The function returned {count} rows for a batch of {len(block)}, but did not return {kept}. Return these "
+            f"columns too, or remove them with remove_columns={kept}."
+        )
+    return count
+
+
+# --- whole tables as results ---
+
+
+def _take_table(block: Block, table: pa.Table, outcome: Outcome) -> None:
+    """A table that a function returned: it replaces all columns."""
+    given = {name: natural(table.column(name)) for name in table.column_names}
+    unchanged = [
+        name
+        for name, array in given.items()
+        if name in outcome.table.columns and len(array) == len(block) and array.equals(block.array(name))
+    ]
+    outcome.add(block, given, count=table.num_rows, unchanged=unchanged, replaced=True)
+
+
+def _is_table_type(kind: type) -> bool:
+    return kind.__name__ in ("DataFrame", "Table", "RecordBatch") and kind.__module__.split(".")[0] in (
+        "pandas",
+        "polars",
+        "pyarrow",
+    )
+
+
+def as_table(value: Any) -> pa.Table:
+    """An Arrow table from one, or from a pandas or polars frame."""
+    if isinstance(value, pa.Table):
+        return value
+    if isinstance(value, pa.RecordBatch):
+        return pa.Table.from_batches([value])
+    if type(value).__module__.startswith("polars"):
+        return value.to_arrow()
+    return pa.Table.from_pandas(value, preserve_index=False)
+
+
+def _equal(values: list[Any], array: Any) -> bool:
+    """Whether Python values are those of a nested column: compared as they would be stored."""
+    try:
+        return bool(cast(natural(values), array.type).equals(array))
+    except (DataError, pa.ArrowInvalid, pa.ArrowTypeError, TypeError):
+        return False

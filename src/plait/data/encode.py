@@ -1,0 +1,221 @@
+"""From Python to Arrow, complete: a list, array, tensor or series becomes one Arrow array.
+
+Without a declared feature the type is inferred from all the values (integers and floats together are floats, structs
+take the fields of every row). With one, values are converted to it, or `DataError` names the row and the value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from plait.data.features import FeatureType, arrow_of, encode_value, is_encoded
+from plait.data.widen import cast
+from plait.errors import DataError
+
+
+def to_arrow(values: Any, *, feature: FeatureType | None = None, column: str = "", first_row: int = 0) -> pa.Array:
+    """One column of Python values as an Arrow array.
+
+    `values` is a list, a NumPy array or torch tensor (first axis: rows), a pandas or polars series, or an Arrow array.
+    `column` and `first_row` (the number of the first value) go into error messages. Raises `DataError`.
+    """
+    if feature is not None and is_encoded(feature):
+        values = _encoded(values, feature, column, first_row)
+        if isinstance(values, pa.Array):
+            return values
+    try:
+        array = natural(values)
+        return array if feature is None else cast(array, arrow_of(feature))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError) as error:
+        if feature is not None:
+            return _one_type(values, arrow_of(feature), column, first_row)
+        raise _no_common_type(values, column, first_row) from error
+
+
+def natural(values: Any) -> pa.Array:
+    """One column of values in the type that they have by themselves; raises what pyarrow raises."""
+    if isinstance(values, pa.ChunkedArray):
+        return plain_storage(values.combine_chunks() if values.num_chunks != 1 else values.chunk(0))
+    if isinstance(values, pa.Array):
+        return plain_storage(values)
+    if isinstance(values, np.ndarray):
+        return _of_numpy(values)
+    if hasattr(values, "detach"):
+        return _of_numpy(_numpy_of_tensor(values))
+    if hasattr(values, "to_arrow"):  # a polars series
+        return natural(values.to_arrow())
+    if hasattr(values, "iloc"):  # a pandas series
+        return natural(pa.array(values, from_pandas=True))
+    values = values if isinstance(values, list) else list(values)
+    sample = next((value for value in values if value is not None), None)
+    if isinstance(sample, np.ndarray) or hasattr(sample, "detach"):
+        return _of_arrays(values)
+    if isinstance(sample, np.generic):
+        return plain_storage(
+            pa.array([value.item() if _is_zero_rank(value) else value for value in values], type=_numpy_type(values))
+        )
+    try:
+        return plain_storage(pa.array(values))
+    except OverflowError:
+        return pa.array(values, type=pa.uint64())  # integers from 2⁶³ to 2⁶⁴ - 1
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        simpler = [simple(value) for value in values]
+        return plain_storage(pa.array(simpler))
+
+
+def plain_storage(array: Any) -> Any:
+    """An array without extension and dictionary types, and in one chunk."""
+    if isinstance(array, pa.ChunkedArray):
+        array = array.combine_chunks() if array.num_chunks != 1 else array.chunk(0)
+        if isinstance(array, pa.ChunkedArray):  # more text than one array holds
+            array = pa.concat_arrays([cast(chunk, pa.large_string()) for chunk in array.chunks])
+    if isinstance(array, pa.ExtensionArray):
+        return plain_storage(array.storage)
+    if pa.types.is_dictionary(array.type):
+        return array.dictionary_decode()
+    return array
+
+
+def simple(value: Any) -> Any:
+    """A value with every array, tensor and NumPy scalar in it turned into plain Python."""
+    if hasattr(value, "detach"):
+        value = _numpy_of_tensor(value)
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    if isinstance(value, Mapping):
+        return {str(name): simple(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [simple(inner) for inner in value]
+    return value
+
+
+def _numpy_of_tensor(tensor: Any) -> Any:
+    tensor = tensor.detach().cpu()
+    try:
+        return tensor.numpy()
+    except TypeError:  # NumPy has no bfloat16; float32 holds every value of it
+        return tensor.float().numpy()
+
+
+def _is_zero_rank(value: Any) -> bool:
+    return isinstance(value, np.generic)
+
+
+def _numpy_type(values: list[Any]) -> pa.DataType | None:
+    """The Arrow type of a column of NumPy scalars of one kind; `None` leaves it to inference."""
+    kinds = {value.dtype for value in values if isinstance(value, np.generic)}
+    plain = any(value is not None and not isinstance(value, np.generic) for value in values)
+    return (
+        pa.from_numpy_dtype(kinds.pop()) if len(kinds) == 1 and not plain and next(iter(kinds)).kind in "biuf" else None
+    )
+
+
+def _of_numpy(array: Any) -> Any:
+    if array.dtype == object or array.dtype.kind in "US":
+        return natural(array.tolist())
+    if array.ndim == 1:
+        return pa.array(array)
+    if array.ndim == 0:
+        raise TypeError("a column needs one value per row, but got a single number")
+    # (N, a, b, …) -> lists of lists over one flat copy
+    flat = pa.array(np.ascontiguousarray(array).reshape(-1))
+    for axis in range(array.ndim - 1, 0, -1):
+        count = int(np.prod(array.shape[:axis]))
+        flat = _cut(flat, np.arange(count + 1, dtype=np.int64) * array.shape[axis])
+    return flat
+
+
+def _cut(items: Any, offsets: Any) -> Any:
+    if offsets[-1] < 2**31:
+        return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), items)
+    return pa.LargeListArray.from_arrays(pa.array(offsets), items)
+
+
+def _of_arrays(values: list[Any]) -> Any:
+    """A list of arrays, one per row: over one flat copy where possible, so that their dtype is kept."""
+    arrays = [_numpy_of_tensor(v) if hasattr(v, "detach") else v if v is None else np.asarray(v) for v in values]
+    given = [array for array in arrays if array is not None]
+    shapes = {array.shape for array in given}
+    if len({array.dtype for array in given}) == 1 and given[0].dtype.kind in "biuf" and len(given) == len(arrays):
+        if len(shapes) == 1:
+            return _of_numpy(np.stack(given))
+        if all(array.ndim == 1 for array in given):
+            lengths = np.fromiter((len(array) for array in given), dtype=np.int64, count=len(given))
+            return _cut(pa.array(np.concatenate(given)), np.concatenate([[0], np.cumsum(lengths)]))
+    kinds = {array.dtype for array in given}
+    found = natural([None if array is None else array.tolist() for array in arrays])
+    if len(kinds) == 1 and next(iter(kinds)).kind in "biuf":
+        return cast(found, _with_innermost(found.type, pa.from_numpy_dtype(kinds.pop())))
+    return found
+
+
+def _with_innermost(kind: Any, innermost: pa.DataType) -> Any:
+    return pa.list_(_with_innermost(kind.value_type, innermost)) if pa.types.is_list(kind) else innermost
+
+
+def _encoded(values: Any, feature: FeatureType, column: str, first_row: int) -> Any:
+    """Values as their feature stores them; what is stored already (an Arrow array, numbers) is not touched."""
+    if isinstance(values, pa.Array | pa.ChunkedArray):
+        array = natural(values)
+        if array.type.equals(arrow_of(feature)) and not pa.types.is_integer(array.type):
+            return array
+        values = array.to_pylist()
+    found = []
+    for index, value in enumerate(values if isinstance(values, Sequence) else list(values)):
+        try:
+            found.append(encode_value(feature, value.item() if isinstance(value, np.generic) else value))
+        except (DataError, ValueError, TypeError) as error:
+            raise DataError(f"{_place(column, first_row + index)}: {error}") from error
+    return found
+
+
+def _one_type(values: Any, kind: pa.DataType, column: str, first_row: int) -> Any:
+    """Values converted one by one, to find the one that does not fit."""
+    plain = values.to_pylist() if isinstance(values, pa.Array | pa.ChunkedArray) else [simple(v) for v in values]
+    try:
+        return plain_storage(pa.array(plain, type=kind))
+    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError, ValueError):
+        pass
+    parts = []
+    for index, value in enumerate(plain):
+        try:
+            parts.append(cast(pa.array([value]), kind))
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError) as error:
+            raise DataError(
+                f"{_place(column, first_row + index)}: {value!r:.200} ({type(value).__name__}) "
+                f"does not fit the declared type {kind}."
+            ) from error
+    return pa.concat_arrays(parts) if parts else pa.array([], type=kind)
+
+
+def _no_common_type(values: Any, column: str, first_row: int) -> DataError:
+    """The error for values without a common type: the first two rows that differ."""
+    seen: tuple[int, Any] | None = None
+    for index, value in enumerate(values):
+        value = simple(value)
+        if value is None:
+            continue
+        try:
+            pa.array([value] if seen is None else [seen[1], value])
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError):
+            here = f"{value!r:.100} ({type(value).__name__}) in row {first_row + index}"
+            if seen is None:
+                return DataError(f"{_place(column)}: {here} is no value that a column can hold.")
+            there = f"{seen[1]!r:.100} ({type(seen[1]).__name__}) in row {first_row + seen[0]}"
+            return DataError(
+                f"{_place(column)} has values without a common type: {there} and {here}. "
+                f"Make them one type, or declare one with features=."
+            )
+        # a float covers the integers after it, so the widest value seen is the one to compare with
+        if seen is None or not (isinstance(seen[1], float) and isinstance(value, int)):
+            seen = (index, value)
+    return DataError(f"{_place(column)} has values that no column can hold together.")
+
+
+def _place(column: str, row: int | None = None) -> str:
+    name = f"column {column!r}" if column else "a column"
+    return name if row is None else f"{name}, row {row}"

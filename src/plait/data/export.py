@@ -1,0 +1,173 @@
+"""Data sets turned into something else, complete: Python, pandas, polars, CSV, JSON, Parquet."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import pyarrow as pa
+
+from plait.data.decode import column_to_python
+from plait.data.encode import simple
+from plait.data.files import written_aside
+from plait.data.schema import schema_of
+from plait.errors import OptionError, require
+
+if TYPE_CHECKING:
+    from plait.data.dataset import Dataset
+
+_BATCH = 10_000  # rows written at once
+
+
+def to_dict(self: Dataset, batch_size: int | None = None, *, batched: bool = False) -> Any:
+    """All columns as lists; with `batched=True` an iterator over dicts of `batch_size` rows."""
+    if batched:
+        return self.with_format(None).iter(batch_size or 1000)
+    table = self.table
+    found: dict[str, list[Any]] = {}
+    for name in self.column_names:
+        found[name] = [
+            value
+            for _, arrays in table.blocks([name], size=table.block_rows([name], limit=_BATCH))
+            for value in column_to_python(arrays[name], self.features[name])
+        ]
+    return found
+
+
+def to_list(self: Dataset) -> list[dict[str, Any]]:
+    """All rows as dicts."""
+    return list(self.with_format(None))
+
+
+def to_pandas(self: Dataset, batch_size: int | None = None, *, batched: bool = False) -> Any:
+    """All rows as a pandas frame; with `batched=True` an iterator over frames of `batch_size` rows."""
+    require("pandas", extra="tabular", purpose="turn data sets into frames")
+    return self.with_format("pandas").iter(batch_size or 1000) if batched else self.table.to_arrow().to_pandas()
+
+
+def to_polars(self: Dataset, batch_size: int | None = None, *, batched: bool = False, **options: Any) -> Any:
+    """All rows as a polars frame; with `batched=True` an iterator over frames of `batch_size` rows."""
+    polars = require("polars", extra="data", purpose="turn data sets into polars frames")
+    if batched:
+        return self.with_format("polars").iter(batch_size or 1000)
+    return polars.from_arrow(self.table.to_arrow(), **options)
+
+
+def to_csv(
+    self: Dataset,
+    path_or_buf: str | Path | BinaryIO,
+    batch_size: int | None = None,
+    *,
+    num_proc: int | None = None,
+    storage_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> int:
+    """Write CSV with a header and without row numbers, and return the number of bytes.
+
+    Further options are those of `pandas.DataFrame.to_csv` (`sep`, `encoding`, `index`, `header`, `na_rep`, …).
+    """
+    require("pandas", extra="tabular", purpose="write CSV files")
+    options = {"index": False, **options}
+    encoding = options.pop("encoding", "utf-8")
+    header = options.pop("header", True)
+    written = 0
+    with _opened(path_or_buf) as stream:
+        for start, frame in _frames(self, batch_size or _BATCH, options["index"]):
+            text = frame.to_csv(None, header=header if start == 0 else False, **options)
+            written += stream.write(text.encode(encoding))
+    return int(written)
+
+
+def _frames(dataset: Dataset, size: int, numbered: bool) -> Iterator[tuple[int, Any]]:
+    for start in range(0, max(1, len(dataset)), size):
+        arrays = dataset.table.read(start, start + size)
+        frame = pa.table(list(arrays.values()), names=list(arrays)).to_pandas()
+        if numbered:
+            frame.index = range(start, start + len(frame))
+        yield start, frame
+
+
+def to_json(
+    self: Dataset,
+    path_or_buf: str | Path | BinaryIO,
+    batch_size: int | None = None,
+    *,
+    num_proc: int | None = None,
+    storage_options: dict[str, Any] | None = None,
+    orient: str = "records",
+    lines: bool = True,
+    indent: int | None = None,
+    force_ascii: bool = True,
+    **options: Any,
+) -> int:
+    """Write JSON, one object per line (or one array with `lines=False`), and return the number of bytes."""
+    if options:
+        raise OptionError(f"to_json() has no argument {sorted(options)[0]!r}.")
+    if orient != "records":
+        raise OptionError(
+            f"to_json() writes orient='records' only, not {orient!r}. Use to_pandas().to_json(…) for others."
+        )
+    plain = self.with_format(None)
+    written = 0
+
+    def text(row: dict[str, Any]) -> str:
+        return json.dumps(simple(row), ensure_ascii=force_ascii, indent=None if lines else indent, default=_jsonable)
+
+    with _opened(path_or_buf) as stream:
+        if lines:
+            for row in plain:
+                written += stream.write(text(row).encode() + b"\n")
+            return written
+        written += stream.write(b"[")
+        for index, row in enumerate(plain):
+            written += stream.write((",\n" if index else "").encode() + text(row).encode())
+        written += stream.write(b"]\n")
+    return int(written)
+
+
+def _jsonable(value: Any) -> Any:
+    """What JSON has no form for: dates in ISO 8601, bytes as text, everything else as Python prints it."""
+    if hasattr(value, "isoformat"):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    return str(value)
+
+
+def to_parquet(
+    self: Dataset,
+    path_or_buf: str | Path | BinaryIO,
+    batch_size: int | None = None,
+    *,
+    storage_options: dict[str, Any] | None = None,
+    **options: Any,
+) -> int:
+    """Write Parquet with the features in its schema, and return the number of bytes before compression."""
+    import pyarrow.parquet as parquet
+
+    schema = schema_of(self.features)
+    size = batch_size or max(1, self.table.block_rows(limit=1 << 17) * 16)
+    written = 0
+    with _opened(path_or_buf) as stream, parquet.ParquetWriter(stream, schema, **options) as writer:
+        for start in range(0, len(self), size):
+            arrays = self.table.read(start, start + size)
+            table = pa.table(list(arrays.values()), schema=schema)
+            writer.write_table(table)
+            written += table.nbytes
+        if not len(self):
+            writer.write_table(schema.empty_table())
+    return int(written)
+
+
+@contextlib.contextmanager
+def _opened(target: str | Path | BinaryIO) -> Iterator[Any]:
+    """A stream to write bytes to: the one given, or a file that appears when it is complete."""
+    if not isinstance(target, str | Path):
+        yield target
+        return
+    path = Path(target).expanduser()
+    with written_aside(path) as aside, open(aside, "wb") as stream:
+        yield stream

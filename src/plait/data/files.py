@@ -1,0 +1,93 @@
+"""Arrow files, complete: opening them memory-mapped, and writing them so that nobody ever sees half of one.
+
+Both Arrow file formats are read: streams (what datasets writes) and files with a footer. Files are written aside,
+synced, and renamed into place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from plait.data.table import Table
+from plait.errors import DataError
+
+
+def read_arrow(path: Path) -> pa.Table:
+    """The memory-mapped Arrow table of a file; raises `DataError` when it is not an Arrow file."""
+    source = pa.memory_map(str(path)) if path.stat().st_size else pa.BufferReader(b"")
+    try:
+        magic = source.read_buffer(6).to_pybytes()
+        source.seek(0)
+        if magic == b"ARROW1":
+            return pa.ipc.open_file(source).read_all()
+        return pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not an Arrow file: {error}") from error
+
+
+def open_arrow(path: Path) -> Table:
+    """The columns of an Arrow file, memory-mapped."""
+    return Table.from_arrow(read_arrow(path), path=path)
+
+
+@contextlib.contextmanager
+def written_aside(path: Path) -> Iterator[Path]:
+    """A path beside `path` to write a file to; on success it is synced and renamed to `path`, else removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        yield aside
+        sync(aside)
+        aside.replace(path)
+        sync(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Bring a file or a folder to the disk itself."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+class ArrowStream:
+    """An Arrow stream being written to a new file: record batches of one schema, one after another."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        self.path = path
+        self.schema = schema
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_stream(self._sink, schema)
+
+    def write(self, arrays: list[Any]) -> None:
+        """Append one record batch: one array per field of the schema."""
+        self._writer.write_batch(pa.record_batch(arrays, schema=self.schema))
+
+    def close(self) -> None:
+        """Finish the file and bring it to the disk itself."""
+        self._writer.close()
+        self._sink.close()
+        sync(self.path)
+
+    def abandon(self) -> None:
+        """Close without finishing: the file is not going to be used."""
+        self._sink.close()
+
+    def __enter__(self) -> ArrowStream:
+        return self
+
+    def __exit__(self, kind: object, error: object, trace: object) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()

@@ -1,0 +1,259 @@
+"""Data sets made from Python objects and single files, complete.
+
+The type of a column is that of all its values together, so it does not depend on which rows come first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from plait.data.encode import natural, to_arrow
+from plait.data.features import Features, FeatureType
+from plait.data.files import open_arrow, read_arrow
+from plait.data.info import DatasetInfo
+from plait.data.kinds import Json
+from plait.data.schema import as_features, feature_of, features_of
+from plait.data.table import Table
+from plait.data.writer import ColumnWriter
+from plait.errors import DataError, OptionError
+
+if TYPE_CHECKING:
+    from plait.data.dataset import Dataset
+
+_ROWS = 1000  # taken from a generator at once
+
+
+def from_dict(
+    cls: type[Dataset],
+    /,
+    mapping: Mapping[str, Any],
+    features: Features | Mapping[str, Any] | None = None,
+    *,
+    info: DatasetInfo | None = None,
+    split: str | None = None,
+    on_mixed_types: str | None = None,
+) -> Dataset:
+    """A data set in memory from columns: lists, NumPy arrays, tensors, series or Arrow arrays of one length.
+
+    `on_mixed_types="use_json"` stores a column whose values have no common type as `Json`; otherwise it is an error.
+    """
+    declared = None if features is None else as_features(features)
+    if declared is not None and set(declared) != set(mapping):
+        raise DataError(f"features= names the columns {list(declared)}, but the data have {list(mapping)}.")
+    arrays: dict[str, Any] = {}
+    found: dict[str, FeatureType] = {}
+    for name, values in mapping.items():
+        arrays[name], found[name] = _column(str(name), values, declared, on_mixed_types)
+    lengths = {name: len(array) for name, array in arrays.items()}
+    if len(set(lengths.values())) > 1:
+        raise DataError(f"Columns must have the same number of values, but they have {lengths}.")
+    return cls(Table.from_arrays(arrays), info, split=split, features=Features(found))
+
+
+def _column(name: str, values: Any, declared: Features | None, on_mixed_types: str | None) -> tuple[Any, FeatureType]:
+    if declared is not None:
+        return to_arrow(values, feature=declared[name], column=name), declared[name]
+    try:
+        array = to_arrow(values, column=name)
+    except DataError:
+        if on_mixed_types != "use_json":
+            raise
+        return to_arrow(values, feature=Json(), column=name), Json()
+    return array, feature_of(array.type)
+
+
+def from_list(
+    cls: type[Dataset],
+    /,
+    mapping: Iterable[Mapping[str, Any]],
+    features: Features | Mapping[str, Any] | None = None,
+    *,
+    info: DatasetInfo | None = None,
+    split: str | None = None,
+    on_mixed_types: str | None = None,
+) -> Dataset:
+    """A data set in memory from rows, each a dict. The columns are those of all rows; what a row lacks is null."""
+    rows = list(mapping)
+    names = dict.fromkeys(name for row in rows for name in row)
+    if features is not None:
+        names = dict.fromkeys([*as_features(features), *names])
+    columns = {name: [row.get(name) for row in rows] for name in names}
+    return from_dict(cls, columns, features, info=info, split=split, on_mixed_types=on_mixed_types)
+
+
+def from_generator(
+    cls: type[Dataset],
+    /,
+    generator: Callable[..., Iterable[Mapping[str, Any]]],
+    features: Features | Mapping[str, Any] | None = None,
+    *,
+    gen_kwargs: Mapping[str, Any] | None = None,
+    split: str | None = "train",
+    info: DatasetInfo | None = None,
+    **ignored: Any,
+) -> Dataset:
+    """A data set from a function that yields rows; it is called with `gen_kwargs`, once, and nothing of it is cached.
+
+    Columns beyond 64 MB lie in unnamed files, so rows are never all in memory.
+    """
+    known = {"cache_dir", "keep_in_memory", "num_proc", "fingerprint", "config_name"}
+    if unknown := sorted(set(ignored) - known):
+        raise OptionError(f"from_generator() has no argument {unknown[0]!r}.")
+    declared = None if features is None else as_features(features)
+    return from_rows(cls, generator(**dict(gen_kwargs or {})), declared, info=info, split=split)
+
+
+def from_rows(
+    cls: type[Dataset],
+    /,
+    rows: Iterable[Mapping[str, Any]],
+    features: Features | None = None,
+    *,
+    info: DatasetInfo | None = None,
+    split: str | None = None,
+) -> Dataset:
+    """A data set from rows that come one by one."""
+    writers: dict[str, ColumnWriter] = {
+        name: ColumnWriter(name, declared=feature) for name, feature in (features or {}).items()
+    }
+    count = 0
+    for block in _blocks(rows):
+        for name in dict.fromkeys(name for row in block for name in row):
+            if name not in writers:
+                if features is not None:
+                    raise DataError(f"features= has no column {name!r}, but row {count} has.")
+                writers[name] = ColumnWriter(name)
+                writers[name].append(pa.nulls(count))
+        for name, writer in writers.items():
+            values = [row.get(name) for row in block]
+            feature = features[name] if features is not None else None
+            writer.append(to_arrow(values, feature=feature, column=name, first_row=count))
+        count += len(block)
+    finished = {name: writer.finish() for name, writer in writers.items()}
+    table = Table({name: column for name, (column, _) in finished.items()}, count)
+    return cls(table, info, split=split, features=Features({name: kind for name, (_, kind) in finished.items()}))
+
+
+def _blocks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+    iterator = iter(rows)
+    while block := list(islice(iterator, _ROWS)):
+        yield block
+
+
+def from_arrow_table(
+    cls: type[Dataset],
+    /,
+    table: pa.Table,
+    features: Features | Mapping[str, Any] | None = None,
+    *,
+    info: DatasetInfo | None = None,
+    split: str | None = None,
+) -> Dataset:
+    """A data set over an Arrow table, without a copy where the types fit."""
+    if features is None:
+        return cls(Table.from_arrow(table), info, split=split, features=features_of(table.schema))
+    columns = {name: table.column(name) for name in table.column_names}
+    return from_dict(cls, columns, features, info=info, split=split)
+
+
+def from_pandas(
+    cls: type[Dataset],
+    /,
+    df: Any,
+    features: Features | Mapping[str, Any] | None = None,
+    *,
+    info: DatasetInfo | None = None,
+    split: str | None = None,
+    preserve_index: bool | None = None,
+) -> Dataset:
+    """A data set from a pandas frame; missing values are nulls. An index that is not a plain range becomes a column."""
+    table = pa.Table.from_pandas(df, preserve_index=preserve_index).replace_schema_metadata(None)
+    plain = {name: _string(natural(table.column(name))) for name in table.column_names}
+    return from_dict(cls, plain, features, info=info, split=split)
+
+
+def _string(array: Any) -> Any:
+    # pandas 3 hands text over as large_string; the usual type of text is string
+    if pa.types.is_large_string(array.type) and array.nbytes < 2**31:
+        return array.cast(pa.string())
+    return array
+
+
+def from_polars(
+    cls: type[Dataset],
+    /,
+    df: Any,
+    features: Features | Mapping[str, Any] | None = None,
+    *,
+    info: DatasetInfo | None = None,
+    split: str | None = None,
+) -> Dataset:
+    """A data set from a polars frame (a lazy one is collected)."""
+    table = (df.collect() if hasattr(df, "collect") else df).to_arrow()
+    return from_arrow_table(cls, table, features, info=info, split=split)
+
+
+def from_file(
+    cls: type[Dataset],
+    /,
+    filename: str | Path,
+    info: DatasetInfo | None = None,
+    *,
+    split: str | None = None,
+    in_memory: bool = False,
+    **ignored: Any,
+) -> Dataset:
+    """A data set over an Arrow file (stream or file format), memory-mapped."""
+    path = Path(filename)
+    if not path.is_file():
+        raise DataError(f"There is no file {path}.")
+    arrow = read_arrow(path)
+    if in_memory:
+        arrow = pa.concat_tables([arrow]).combine_chunks()
+        return cls(Table.from_arrow(arrow), info, split=split, features=features_of(arrow.schema))
+    return cls(open_arrow(path), info, split=split, features=features_of(arrow.schema))
+
+
+def from_buffer(
+    cls: type[Dataset], /, buffer: Any, info: DatasetInfo | None = None, *, split: str | None = None
+) -> Dataset:
+    """A data set over an Arrow stream in memory."""
+    table = pa.ipc.open_stream(pa.BufferReader(buffer)).read_all()
+    return cls(Table.from_arrow(table), info, split=split, features=features_of(table.schema))
+
+
+def _loaded(format: str, paths: Any, options: dict[str, Any]) -> Any:
+    from plait.data.load import load_dataset
+
+    split = options.pop("split", None)
+    named = {split or "train": paths}
+    return load_dataset(format, data_files=named, split=split or "train", **options)
+
+
+def from_csv(cls: type[Dataset], /, path_or_paths: Any, split: str | None = None, **options: Any) -> Dataset:
+    """A data set from CSV files; the options are those of `load_dataset("csv", …)`."""
+    found: Dataset = _loaded("csv", path_or_paths, {**options, "split": split})
+    return found
+
+
+def from_json(cls: type[Dataset], /, path_or_paths: Any, split: str | None = None, **options: Any) -> Dataset:
+    """A data set from JSON files (lines or arrays); the options are those of `load_dataset("json", …)`."""
+    found: Dataset = _loaded("json", path_or_paths, {**options, "split": split})
+    return found
+
+
+def from_parquet(cls: type[Dataset], /, path_or_paths: Any, split: str | None = None, **options: Any) -> Dataset:
+    """A data set from Parquet files; the options are those of `load_dataset("parquet", …)`."""
+    found: Dataset = _loaded("parquet", path_or_paths, {**options, "split": split})
+    return found
+
+
+def from_text(cls: type[Dataset], /, path_or_paths: Any, split: str | None = None, **options: Any) -> Dataset:
+    """A data set from text files; the options are those of `load_dataset("text", …)`."""
+    found: Dataset = _loaded("text", path_or_paths, {**options, "split": split})
+    return found

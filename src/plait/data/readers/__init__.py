@@ -1,0 +1,1 @@
+"""One file per format: each turns files into blocks of Arrow columns, with types that follow from all the data."""

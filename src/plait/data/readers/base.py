@@ -1,0 +1,100 @@
+"""What every reader is, complete: files and options in, blocks of Arrow columns out."""
+
+from __future__ import annotations
+
+import bz2
+import dataclasses
+import gzip
+import lzma
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import pyarrow as pa
+
+from plait.data.features import Features
+from plait.data.table import Table
+from plait.errors import DataError
+
+
+class Again(Exception):
+    """Raised by `blocks` when types found late make the blocks given so far useless; the next call knows them."""
+
+
+@dataclass
+class Reader:
+    """A reader of some files. The fields after `features` are its options."""
+
+    files: list[Path]
+    features: Features | None = None
+
+    version = "1"  # a change makes what is in the cache unusable
+
+    def blocks(self) -> Iterator[dict[str, Any]]:
+        """The rows of all files in order, as Arrow arrays by column."""
+        raise NotImplementedError
+
+    def direct(self) -> tuple[Table, Features] | None:
+        """The columns of files that need no reading, because they can be mapped as they are."""
+        return None
+
+    @classmethod
+    def option_names(cls) -> list[str]:
+        """The names of the options."""
+        return [field.name for field in dataclasses.fields(cls) if field.name not in ("files", "features")]
+
+    def options(self) -> dict[str, Any]:
+        """The options with their values."""
+        return {name: getattr(self, name) for name in self.option_names()}
+
+    @property
+    def title(self) -> str:
+        """The files, for progress bars."""
+        return self.files[0].name if len(self.files) == 1 else f"{len(self.files)} files"
+
+
+def open_bytes(path: Path) -> BinaryIO:
+    """A file as a stream of bytes, decompressed by its suffix (.gz, .bz2, .xz, .zst, .lz4)."""
+    suffix = path.suffix.lower()
+    if suffix == ".gz":
+        return cast(BinaryIO, gzip.open(path, "rb"))
+    if suffix == ".bz2":
+        return cast(BinaryIO, bz2.open(path, "rb"))
+    if suffix == ".xz":
+        return cast(BinaryIO, lzma.open(path, "rb"))
+    if suffix in (".zst", ".lz4"):
+        return cast(BinaryIO, pa.input_stream(str(path), compression="detect"))
+    return open(path, "rb")
+
+
+# encodings to try, in order, when text does not decode
+_GUESSES = ("utf-8", "gb18030", "big5", "shift_jis", "euc_kr", "cp1252")
+
+
+def wrong_encoding(path: Path, encoding: str, error: Exception) -> DataError:
+    """The error for text that does not decode, with a guess of the encoding that it has."""
+    with open_bytes(path) as stream:
+        sample = stream.read(1 << 20)
+    guess = guessed_encoding(sample, not_this=encoding)
+    hint = f" It looks like {guess}: pass encoding={guess!r}." if guess else " Pass encoding= with the right one."
+    return DataError(f"{path} is not {encoding} text ({error}).{hint}")
+
+
+def guessed_encoding(sample: bytes, *, not_this: str = "") -> str | None:
+    """The first usual encoding in which all of a sample makes sense."""
+    if sample.startswith((b"\xff\xfe", b"\xfe\xff")):
+        return "utf-16"
+    for name in _GUESSES:
+        if name == not_this.lower().replace("_", "-"):
+            continue
+        try:
+            text = sample.decode(name)
+        except UnicodeDecodeError as error:
+            if error.start < len(sample) - 4:  # the sample may end inside a character
+                continue
+            text = sample[: error.start].decode(name)
+        strange = sum(not (c.isprintable() or c in "\r\n\t") or "\ue000" <= c <= "\uf8ff" for c in text)
+        if strange <= len(text) / 100:
+            return name
+    return None

@@ -1,0 +1,385 @@
+"""CSV files, complete: types that follow from all the rows of all files, and errors that name file, line and column.
+
+Every block is parsed as text first; each column then gets the narrowest kind that holds all of it:
+
+    nothing → integers → floats → text          nothing → true/false → text
+
+Words such as NA, null and NaN are missing values in columns of numbers; in columns of text they are text, and only an
+empty field is missing. When a column turns out late to be text, its earlier numbers have lost how they were written
+("007"), so the reader starts over once, knowing.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+
+from plait.data.dtypes import arrow_type
+from plait.data.encode import to_arrow
+from plait.data.features import Features, Value, arrow_of
+from plait.data.readers.base import Again, Reader, open_bytes, wrong_encoding
+from plait.data.readers.fields import as_bool, as_kind, kind_after
+from plait.data.table import missing_column
+from plait.errors import DataError, OptionError
+
+_BLOCK = 8 << 20  # bytes parsed at once
+
+
+@dataclass
+class CsvReader(Reader):
+    """The options have the names and meanings of `pandas.read_csv`.
+
+    `sep` (or `delimiter`), `quotechar`, `doublequote`, `escapechar`, `comment` say how fields are written; `header` is
+    the number of the row with the names ("infer": 0, or none if `names` are given; `None`: none), `names` (or
+    `column_names`) the names, `usecols` the columns to read, `skiprows` rows to leave out at the beginning, `nrows` how
+    many to read. `dtype` declares types of some columns. `na_values` are further words for missing values (in all
+    columns); `keep_default_na=False` takes only those. `decimal` and `thousands` say how numbers are written;
+    `true_values`, `false_values` add words for them. `encoding` is that of the files. `on_bad_lines` is "error", or
+    "skip" to leave rows with a wrong number of fields out.
+    """
+
+    sep: str | None = None
+    delimiter: str | None = None
+    header: int | str | None = "infer"
+    names: list[str] | None = None
+    column_names: list[str] | None = None
+    usecols: list[str] | list[int] | None = None
+    dtype: Any = None
+    skiprows: int = 0
+    nrows: int | None = None
+    skipinitialspace: bool = False
+    skip_blank_lines: bool = True
+    quotechar: str = '"'
+    doublequote: bool = True
+    escapechar: str | None = None
+    comment: str | None = None
+    na_values: list[str] | str | None = None
+    keep_default_na: bool = True
+    true_values: list[str] = field(default_factory=list)
+    false_values: list[str] = field(default_factory=list)
+    decimal: str = "."
+    thousands: str | None = None
+    encoding: str | None = None
+    encoding_errors: str = "strict"
+    on_bad_lines: str = "error"
+    chunksize: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.sep is not None and self.delimiter is not None and self.sep != self.delimiter:
+            raise OptionError("Give sep or delimiter, not both.")
+        if self.on_bad_lines not in ("error", "skip"):
+            raise OptionError(f"on_bad_lines must be 'error' or 'skip', but is {self.on_bad_lines!r}.")
+        if self.header not in ("infer", None) and not (isinstance(self.header, int) and self.header >= 0):
+            raise OptionError(f"header must be the number of a row, None or 'infer', but is {self.header!r}.")
+        self._names = self.names if self.names is not None else self.column_names
+        self._missing = [self.na_values] if isinstance(self.na_values, str) else list(self.na_values or [])
+        self._kinds: dict[str, str] = {}  # what is known of each column so far
+        self._declared = self._declared_types()
+        self._above = 0
+
+    def _declared_types(self) -> Features:
+        declared = Features(self.features or {})
+        given = self.dtype if isinstance(self.dtype, dict) else {}
+        for name, kind in given.items():
+            declared[name] = Value(_type_name(kind))
+        return declared
+
+    def blocks(self) -> Iterator[dict[str, Any]]:
+        start_over = False
+        for path in self.files:
+            row = 0
+            for texts in self._texts(path):
+                block: dict[str, Any] = {}
+                for name, text in texts.items():
+                    if name in self._declared:
+                        block[name] = self._as_declared(text, name, path, row)
+                        continue
+                    before = self._kinds.get(name, "null")
+                    array, kind = self._parsed(text, name, before)
+                    if kind == "text" and before not in ("null", "text"):
+                        start_over = True
+                    self._kinds[name] = kind
+                    block[name] = array
+                row += len(next(iter(texts.values()), ()))
+                if not start_over:
+                    yield block
+        if start_over:
+            raise Again
+
+    def _parsed(self, text: Any, name: str, before: str) -> tuple[Any, str]:
+        """A block of one column in the narrowest kind that holds it and all before it."""
+        if self.dtype is not None and not isinstance(self.dtype, dict):
+            return text, "text"
+        kind = before
+        while True:
+            array = as_kind(text, kind, self)
+            if array is not None:
+                return array, kind
+            kind = kind_after(kind, text, self)
+
+    def _as_declared(self, text: Any, name: str, path: Path, first_row: int) -> Any:
+        """A block of one column in its declared type; a value that does not fit is named by its place."""
+        feature = self._declared[name]
+        kind = arrow_of(feature)
+        try:
+            if isinstance(feature, Value) and pa.types.is_boolean(kind):
+                found = as_bool(text, self)
+            elif isinstance(feature, Value) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+                found = as_kind(text, "int" if pa.types.is_integer(kind) else "float", self)
+            elif isinstance(feature, Value):
+                found = text
+            else:
+                return to_arrow(text, feature=feature, column=name)
+            if found is not None:
+                return pc.cast(found, kind)
+        except (pa.ArrowInvalid, DataError):
+            pass
+        for index, value in enumerate(text.to_pylist()):
+            part = text.slice(index, 1)
+            try:
+                if isinstance(feature, Value) and pa.types.is_floating(kind):
+                    part = as_kind(part, "float", self)
+                elif isinstance(feature, Value) and pa.types.is_integer(kind):
+                    part = as_kind(part, "int", self)
+                elif isinstance(feature, Value) and pa.types.is_boolean(kind):
+                    part = as_bool(part, self)
+                if part is None:
+                    raise pa.ArrowInvalid("it is not written like one")
+                to_arrow(part, feature=feature)
+            except (pa.ArrowInvalid, DataError) as error:
+                line = self._line_of(path, first_row + index)
+                raise DataError(
+                    f"{path}, line {line}, column {name!r}: {value!r:.100} does not fit the declared type {feature!r}."
+                ) from error
+        raise DataError(f"{path}: column {name!r} does not fit the declared type {feature!r}.")
+
+    # --- parsing ---
+
+    @property
+    def _separator(self) -> str:
+        return self.sep or self.delimiter or ","
+
+    def _texts(self, path: Path) -> Iterator[dict[str, Any]]:
+        """The rows of one file as text, block by block."""
+        names = self._header(path)
+        if names is None:
+            return
+        chosen = self._chosen(names, path)
+        bad: list[pa.csv.InvalidRow] = []
+
+        def on_bad_row(row: pa.csv.InvalidRow) -> str:
+            bad.append(row)
+            return "skip" if self.on_bad_lines == "skip" else "error"
+
+        left = self.nrows
+        yield {name: pa.array([], type=pa.string()) for name in chosen}  # a file without rows has columns all the same
+        try:
+            with self._stream(path) as stream:
+                reader = pyarrow.csv.open_csv(
+                    stream,
+                    read_options=pyarrow.csv.ReadOptions(
+                        block_size=_BLOCK, use_threads=False, column_names=names, skip_rows=self._above
+                    ),
+                    parse_options=pyarrow.csv.ParseOptions(
+                        delimiter=self._separator,
+                        quote_char=self.quotechar or False,
+                        double_quote=self.doublequote,
+                        escape_char=self.escapechar or False,
+                        newlines_in_values=True,
+                        ignore_empty_lines=self.skip_blank_lines,
+                        invalid_row_handler=on_bad_row,
+                    ),
+                    convert_options=pyarrow.csv.ConvertOptions(
+                        column_types=dict.fromkeys(names, pa.string()),
+                        null_values=["", *self._missing],
+                        strings_can_be_null=True,
+                        quoted_strings_can_be_null=False,
+                        include_columns=chosen,
+                    ),
+                )
+                for batch in reader:
+                    part = batch if left is None else batch.slice(0, left)
+                    if part.num_rows:
+                        yield {name: self._trimmed(part.column(name)) for name in chosen}
+                    if left is not None and (left := left - part.num_rows) <= 0:
+                        return
+        except UnicodeDecodeError as error:
+            raise wrong_encoding(path, self.encoding or "utf-8", error) from error
+        except pa.ArrowInvalid as error:
+            raise self._explained(path, names, bad, error) from error
+
+    def _trimmed(self, text: Any) -> Any:
+        return pc.utf8_ltrim_whitespace(text) if self.skipinitialspace else text
+
+    def _stream(self, path: Path) -> Any:
+        """The bytes of a file as UTF-8, without comments."""
+        stream: Any = open_bytes(path)
+        encoding = (self.encoding or "utf-8").lower().replace("_", "-")
+        if encoding not in ("utf-8", "utf8", "utf-8-sig") or self.encoding_errors != "strict" or self.comment:
+            stream = Recoded(stream, self.encoding or "utf-8", self.encoding_errors, self.comment)
+        return pa.PythonFile(stream, mode="r")
+
+    def _header_row(self) -> int | None:
+        if self.header == "infer":
+            return None if self._names is not None else 0
+        return self.header if isinstance(self.header, int) else None
+
+    def _lines(self, path: Path) -> Iterator[list[str]]:
+        """The rows of a file through Python's own parser: slow, but it knows the line of each."""
+        with self._stream(path) as stream:
+            text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
+            for _ in range(self.skiprows):
+                text.readline()
+            self._parser = csv.reader(
+                text,
+                delimiter=self._separator,
+                quotechar=self.quotechar or None,
+                quoting=csv.QUOTE_MINIMAL if self.quotechar else csv.QUOTE_NONE,
+                doublequote=self.doublequote,
+                escapechar=self.escapechar,
+                skipinitialspace=self.skipinitialspace,
+            )
+            yield from self._parser
+
+    def _header(self, path: Path) -> list[str] | None:
+        """The names of the columns of one file; `None` for an empty file."""
+        row = self._header_row()
+        try:
+            found: list[str] | None = None
+            self._above = self.skiprows
+            for index, fields in enumerate(self._lines(path)):
+                if not fields and self.skip_blank_lines and found is None and row in (None, 0):
+                    continue
+                if row is None or index == row or row == 0:
+                    found = fields
+                    # the lines above the first row of data: a name may hold a line end
+                    self._above += 0 if row is None else self._parser.line_num
+                    break
+        except UnicodeDecodeError as error:
+            raise wrong_encoding(path, self.encoding or "utf-8", error) from error
+        if found is None:
+            return list(self._names) if self._names is not None else None
+        if self._names is not None:
+            if len(self._names) != len(found):
+                raise DataError(f"{path} has {len(found)} columns, but names= has {len(self._names)}: {self._names}.")
+            return list(self._names)
+        if row is None:
+            return [str(index) for index in range(len(found))]
+        return _distinct(found)
+
+    def _chosen(self, names: list[str], path: Path) -> list[str]:
+        """The columns to read."""
+        for name in self._declared:
+            if name not in names:
+                raise DataError(f"{path}: {missing_column(name, names)}")
+        if self.usecols is None:
+            if self.features is not None and len(self.features) != len(names):
+                extra = [name for name in names if name not in self.features]
+                raise DataError(f"{path} has columns that features= does not name: {extra}.")
+            return names
+        chosen = [names[item] if isinstance(item, int) and item < len(names) else str(item) for item in self.usecols]
+        for name in chosen:
+            if name not in names:
+                raise missing_column(name, names)
+        return [name for name in names if name in chosen]
+
+    # --- errors ---
+
+    def _line_of(self, path: Path, wanted: int) -> int:
+        """The line in which a row of data ends, counted from 1."""
+        row = -1 if self._header_row() is None else -2 - (self._header_row() or 0)
+        for fields in self._lines(path):
+            row += bool(fields) or not self.skip_blank_lines
+            if row == wanted:
+                break
+        return int(self._parser.line_num) + self.skiprows
+
+    def _explained(self, path: Path, names: list[str], bad: list[Any], error: Exception) -> DataError:
+        text = str(error)
+        if "UTF8" in text or "UTF-8" in text:
+            return wrong_encoding(path, self.encoding or "utf-8", error)
+        if bad and self.on_bad_lines == "error":
+            row = bad[-1]
+            line = self._line_of_bad(path, len(names)) or row.number
+            more = row.actual_columns > row.expected_columns
+            return DataError(
+                f"{path}, line {line}: the row has {row.actual_columns} fields, but there are {row.expected_columns} "
+                f"columns {names if len(names) <= 20 else ''}: {row.text!r:.200}. "
+                + (
+                    f"A field that contains {self._separator!r} must be in quotes."
+                    if more
+                    else f"The value for column {names[row.actual_columns]!r} is missing."
+                )
+                + " To leave such rows out pass on_bad_lines='skip'."
+            )
+        return DataError(f"{path} cannot be read as CSV: {text}")
+
+    def _line_of_bad(self, path: Path, count: int) -> int | None:
+        above = self._header_row()
+        for index, fields in enumerate(self._lines(path)):
+            if (above is None or index > above) and fields and len(fields) != count:
+                return int(self._parser.line_num) + self.skiprows
+        return None
+
+
+class Recoded(io.RawIOBase):
+    """A stream of text in any encoding, as UTF-8; lines that begin with `comment` are left out."""
+
+    def __init__(self, stream: BinaryIO, encoding: str, errors: str, comment: str | None) -> None:
+        self._text = io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline="")
+        self._comment = comment
+        self._held = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._held:
+            piece = self._next()
+            if piece is None:
+                return 0
+            self._held = piece
+        count = min(len(buffer), len(self._held))
+        buffer[:count] = self._held[:count]
+        self._held = self._held[count:]
+        return count
+
+    def _next(self) -> bytes | None:
+        if not self._comment:
+            text = self._text.read(1 << 20)
+            return text.encode("utf-8", "surrogatepass") if text else None
+        lines = self._text.readlines(1 << 20)
+        return "".join(line for line in lines if not line.startswith(self._comment)).encode() if lines else None
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Names with repeated ones numbered as pandas does: a, a.1, a.2; a nameless column is "Unnamed: 3"."""
+    names = [name or f"Unnamed: {index}" for index, name in enumerate(names)]
+    found: list[str] = []
+    for name in names:
+        number, candidate = 0, name
+        while candidate in found or (number and candidate in names):
+            number += 1
+            candidate = f"{name}.{number}"
+        found.append(candidate)
+    return found
+
+
+def _type_name(kind: Any) -> str:
+    """The name of a type given as pandas takes it: a name, a Python type or a NumPy dtype."""
+    plain = {str: "string", int: "int64", float: "float64", bool: "bool", object: "string"}
+    words = {"str": "string", "object": "string", "int": "int64", "float": "float64", "category": "string"}
+    if isinstance(kind, type) and kind in plain:
+        return plain[kind]
+    text = str(getattr(kind, "name", kind)) if not isinstance(kind, type) else kind.__name__
+    text = words.get(text, text)
+    arrow_type(text)
+    return text

@@ -1,0 +1,106 @@
+"""Text fields as numbers and truth values, complete: how a column of text is understood, and when it is not.
+
+Numbers are written as pandas reads them: `1`, `-1.5`, `+2`, `1e5`, with `decimal` and `thousands` as told. Integers
+beyond 64 bits are text, so that no digit of an identifier is lost.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# words for a missing value in columns of numbers; those of pandas
+MISSING = ["", "#N/A", "#N/A N/A", "#NA", "-1.#IND", "-1.#QNAN", "-NaN", "-nan", "1.#IND", "1.#QNAN", "<NA>"] + [
+    "N/A",
+    "NA",
+    "NULL",
+    "NaN",
+    "None",
+    "n/a",
+    "nan",
+    "null",
+]
+_TRUE = ["True", "TRUE", "true"]
+_FALSE = ["False", "FALSE", "false"]
+_NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
+_INTEGER = r"^[+-]?\d+$"
+
+
+class Writing(Protocol):
+    """How fields are written."""
+
+    keep_default_na: bool
+    true_values: list[str]
+    false_values: list[str]
+    decimal: str
+    thousands: str | None
+
+
+def as_kind(text: Any, kind: str, writing: Writing) -> Any:
+    """A column of text as "null", "bool", "int", "float" or "text"; `None` when some value is none."""
+    if kind == "text":
+        return text
+    if kind == "null":
+        return pa.nulls(len(text)) if _values(text, writing).null_count == len(text) else None
+    if kind == "bool":
+        return as_bool(text, writing)
+    return _as_number(text, kind, writing)
+
+
+def kind_after(kind: str, text: Any, writing: Writing) -> str:
+    """The next kind to try when a column does not fit one."""
+    if kind == "null":
+        return "bool" if as_bool(text, writing) is not None else "int"
+    return {"bool": "text", "int": "float", "float": "text"}[kind]
+
+
+def as_bool(text: Any, writing: Writing) -> Any:
+    """A column of text as truth values; `None` when some value is no word for one."""
+    values = _values(text, writing)
+    true = pc.is_in(values, value_set=pa.array([*_TRUE, *writing.true_values]))
+    false = pc.is_in(values, value_set=pa.array([*_FALSE, *writing.false_values]))
+    known = pc.or_(pc.or_(true, false), values.is_null())
+    if not pc.all(known).as_py() and len(text):
+        return None
+    return pc.if_else(values.is_null(), pa.scalar(None, pa.bool_()), true)
+
+
+def _as_number(text: Any, kind: str, writing: Writing) -> Any:
+    plain = writing.decimal == "." and writing.thousands is None
+    if plain and kind == "int":
+        # the usual case: digits alone. Arrow also takes 0x10, which nobody means
+        try:
+            found = pc.cast(text, pa.int64())
+            if not pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py():
+                return found
+        except pa.ArrowInvalid:
+            pass
+    values = _values(text, writing)
+    if writing.thousands is not None:
+        values = pc.replace_substring(values, writing.thousands, "")
+    if writing.decimal != ".":
+        values = pc.replace_substring(values, writing.decimal, ".")
+    pattern = _INTEGER if kind == "int" else _NUMBER
+    if not _all(pc.match_substring_regex(values, pattern)):
+        return None
+    values = pc.replace_substring_regex(values, r"^\+", "")
+    try:
+        integers = pc.match_substring_regex(values, _INTEGER)
+        pc.cast(pc.if_else(integers, values, pa.scalar(None, pa.string())), pa.int64())
+        return pc.cast(values, pa.int64() if kind == "int" else pa.float64())
+    except pa.ArrowInvalid:
+        return None  # an integer beyond 64 bits
+
+
+def _values(text: Any, writing: Writing) -> Any:
+    """A column of text without spaces around values and without words for missing values."""
+    values = pc.utf8_trim_whitespace(text)
+    words = pa.array(MISSING if writing.keep_default_na else [""])
+    return pc.if_else(pc.is_in(values, value_set=words), pa.scalar(None, pa.string()), values)
+
+
+def _all(mask: Any) -> bool:
+    found = pc.all(mask).as_py()
+    return True if found is None else bool(found)

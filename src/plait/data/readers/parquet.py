@@ -1,0 +1,89 @@
+"""Parquet files, complete: row group by row group, all columns or some, with the features in their schema."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as parquet
+
+from plait.data.encode import plain_storage
+from plait.data.features import Features, FeatureType, arrow_of
+from plait.data.readers.base import Reader
+from plait.data.schema import feature_of, features_of
+from plait.data.table import missing_column
+from plait.data.widen import cast, widen
+from plait.errors import DataError
+
+_ROWS = 1 << 16
+
+
+@dataclass
+class ParquetReader(Reader):
+    """`columns` are the columns to read, all by default; `batch_size` rows are read at once."""
+
+    columns: list[str] | None = None
+    batch_size: int | None = None
+    filters: Any = None
+
+    def __post_init__(self) -> None:
+        if self.features is None:
+            self.features = self._common()
+        elif self.columns is not None:
+            self.features = Features({name: self.features[name] for name in self.columns})
+
+    def _common(self) -> Features:
+        """The columns of all files, in types that hold the values of each."""
+        found: dict[str, FeatureType] = {}
+        for path in self.files:
+            try:
+                schema = parquet.read_schema(path)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise DataError(f"{path} is not a Parquet file: {error}") from error
+            for name, feature in features_of(schema).items():
+                if name not in found or found[name] == feature:
+                    found[name] = feature
+                    continue
+                try:
+                    found[name] = feature_of(widen(arrow_of(found[name]), arrow_of(feature)))
+                except DataError as error:
+                    raise DataError(
+                        f"{path}: column {name!r} is {feature!r}, but {found[name]!r} in files before it ({error})."
+                    ) from error
+        if self.columns is None:
+            return Features(found)
+        for name in self.columns:
+            if name not in found:
+                raise missing_column(name, found)
+        return Features({name: found[name] for name in self.columns})
+
+    def blocks(self) -> Iterator[dict[str, Any]]:
+        assert self.features is not None
+        for path in self.files:
+            try:
+                yield from self._of_file(path, self.features)
+            except (pa.ArrowInvalid, OSError) as error:
+                raise DataError(f"{path} cannot be read: {error}") from error
+
+    def _of_file(self, path: Any, features: Features) -> Iterator[dict[str, Any]]:
+        if self.filters is not None:
+            batches = iter(parquet.read_table(path, columns=self.columns, filters=self.filters).to_batches())
+        else:
+            file = parquet.ParquetFile(path, memory_map=True)
+            names = [name for name in file.schema_arrow.names if name in features]
+            batches = file.iter_batches(batch_size=self.batch_size or _ROWS, columns=names)
+        for batch in batches:
+            block = {}
+            for name, array in zip(batch.schema.names, batch.columns, strict=True):
+                try:
+                    block[name] = cast(plain_storage(array), arrow_of(features[name]))
+                except pa.ArrowInvalid as error:
+                    raise DataError(
+                        f"{path}: column {name!r} of type {array.type} does not fit {features[name]!r}: {error}"
+                    ) from error
+            for name, feature in features.items():
+                if name not in block:
+                    block[name] = pa.nulls(batch.num_rows, arrow_of(feature))
+            yield block
