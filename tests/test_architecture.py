@@ -11,11 +11,12 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "plait"
 
-BASE = {"errors", "settings", "console"}
+BASE = {"errors", "settings", "console", "lazy"}
 ALLOWED: dict[str, set[str]] = {
     "errors": BASE,
     "settings": BASE,
     "console": BASE,
+    "lazy": BASE,
     "hub": BASE,
     "text": BASE,
     "media": BASE,

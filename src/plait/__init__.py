@@ -6,10 +6,10 @@ no torch, no numpy, no pyarrow.
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from plait.errors import PlaitError, nearest
+from plait import lazy
+from plait.errors import PlaitError
 
 if TYPE_CHECKING:
     from plait.data import ClassLabel as ClassLabel
@@ -140,18 +140,6 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "set_seed",
     ),
 }
-_MODULES = {name: module for module, names in _TABLE.items() for name in names}
+_MODULES, __getattr__, __dir__ = lazy.names(__name__, _TABLE)
 
 __all__ = ["PlaitError", "__version__", *_MODULES]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"plait has no public name {name!r}.{nearest(name, _MODULES)}")
-    value = getattr(importlib.import_module(_MODULES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)

@@ -5,10 +5,9 @@ The public names, complete; resolved on first use, so that importing the package
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from plait.errors import nearest
+from plait import lazy
 
 if TYPE_CHECKING:
     from plait.train.arguments import TrainingArguments as TrainingArguments
@@ -30,34 +29,33 @@ if TYPE_CHECKING:
     from plait.train.schedule import get_scheduler as get_scheduler
     from plait.train.trainer import Trainer as Trainer
 
-# public name -> module that defines it
-_TABLE: dict[str, str] = {
-    "TrainingArguments": "arguments",
-    "EarlyStoppingCallback": "callbacks",
-    "TrainerCallback": "callbacks",
-    "TrainerControl": "callbacks",
-    "TrainerState": "callbacks",
-    "DataCollatorForLanguageModeling": "collate",
-    "DataCollatorForSeq2Seq": "collate",
-    "DataCollatorForTokenClassification": "collate",
-    "DataCollatorWithPadding": "collate",
-    "default_data_collator": "collate",
-    "EvalPrediction": "metrics",
-    "PredictionOutput": "metrics",
-    "TrainOutput": "metrics",
-    "load_metric": "metrics",
-    "AdamW": "optim",
-    "set_seed": "randomness",
-    "get_scheduler": "schedule",
-    "Trainer": "trainer",
+# module -> the public names that it defines
+_TABLE: dict[str, tuple[str, ...]] = {
+    "plait.train.arguments": ("TrainingArguments",),
+    "plait.train.callbacks": (
+        "EarlyStoppingCallback",
+        "TrainerCallback",
+        "TrainerControl",
+        "TrainerState",
+    ),
+    "plait.train.collate": (
+        "DataCollatorForLanguageModeling",
+        "DataCollatorForSeq2Seq",
+        "DataCollatorForTokenClassification",
+        "DataCollatorWithPadding",
+        "default_data_collator",
+    ),
+    "plait.train.metrics": (
+        "EvalPrediction",
+        "PredictionOutput",
+        "TrainOutput",
+        "load_metric",
+    ),
+    "plait.train.optim": ("AdamW",),
+    "plait.train.randomness": ("set_seed",),
+    "plait.train.schedule": ("get_scheduler",),
+    "plait.train.trainer": ("Trainer",),
 }
+_MODULES, __getattr__, __dir__ = lazy.names(__name__, _TABLE)
 
-__all__ = [*_TABLE]
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _TABLE:
-        raise AttributeError(f"plait.train has no public name {name!r}.{nearest(name, _TABLE)}")
-    value = getattr(importlib.import_module(f"plait.train.{_TABLE[name]}"), name)
-    globals()[name] = value
-    return value
+__all__ = list(_MODULES)
