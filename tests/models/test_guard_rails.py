@@ -65,6 +65,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "xlm-roberta": {"model_type": "xlm-roberta"},
     "electra": {"model_type": "electra", "embedding_size": 16},
+    "albert": {"model_type": "albert", "embedding_size": 16, "layer_norm_eps": 1.0, "max_position_embeddings": 20},
     "mpnet": {
         "model_type": "mpnet",
         "layer_norm_eps": 1e-2,
@@ -152,6 +153,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("TextFrontendSpec", "padding"): lambda padding: None,
     ("StackSpec", "width"): lambda width: width + 8,
     ("StackSpec", "layers"): lambda layers: layers[:-1],
+    ("StackSpec", "repeats"): lambda count: count + 1,
     ("StackSpec", "relative_bias"): lambda part: None if part else specs.RelativeBiasSpec(buckets=8, distance=9),
     ("RelativeBiasSpec", "buckets"): lambda buckets: buckets // 2,
     ("RelativeBiasSpec", "distance"): lambda distance: distance // 8,
@@ -258,6 +260,7 @@ def padding_gradient(network: Network) -> Tensor:
         ("bert", "masked_lm"),
         ("roberta", "sequence_classification"),
         ("mpnet", "sequence_classification"),
+        ("albert", "masked_lm"),
         ("llama", "causal_lm"),
         ("llama", "sequence_classification"),
         ("llama-linear", "base"),

@@ -27,7 +27,7 @@ _DISTIL = {"vocab_size": 53, "dim": 32, "hidden_dim": 40, "n_layers": 3, "n_head
 ROBERTA = {**SIZES, "pad_token_id": 1}
 
 # Families whose bare network ends with a pooler.
-POOLERS = ("BertConfig", "MPNetConfig", "RobertaConfig", "XLMRobertaConfig")
+POOLERS = ("AlbertConfig", "BertConfig", "MPNetConfig", "RobertaConfig", "XLMRobertaConfig")
 # Families that count positions over the tokens that are no padding, from behind the padding's id.
 COUNTED = ("MPNetConfig", "RobertaConfig", "XLMRobertaConfig")
 # Families with a relative bias, for which the reference counts slots even where positions are given.
@@ -55,6 +55,13 @@ ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         {**ROBERTA, "hidden_act": "relu", "tie_word_embeddings": False, "num_labels": 1},
         ("base", "masked_lm", "sequence_classification"),
     ),
+    "albert": ("AlbertConfig", {**SIZES, "embedding_size": 16}, TASKS),
+    "albert-square-relu-untied": (
+        "AlbertConfig",
+        {**SIZES, "embedding_size": 32, "hidden_act": "relu", "tie_word_embeddings": False, "num_labels": 1},
+        ("base", "masked_lm", "sequence_classification"),
+    ),
+    "albert-two-inner": ("AlbertConfig", {**SIZES, "embedding_size": 16, "inner_group_num": 2}, ("base",)),
     "electra": ("ElectraConfig", {**SIZES, "embedding_size": 16}, TASKS),
     "electra-square-relu-untied": (
         "ElectraConfig",
@@ -86,6 +93,12 @@ ENCODERS_CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "mpnet distance": ("mpnet", {}, "encoder.relative_attention_bias.weight"),
     "mpnet key": ("mpnet", {}, "encoder.layer.2.attention.attn.k.weight"),
     "mpnet activation": ("mpnet-relu-untied", {"hidden_act": "gelu"}, None),
+    "albert eps": ("albert", {"layer_norm_eps": 1e-2}, None),
+    "albert scale": ("albert", {}, "scale"),
+    "albert activation": ("albert", {"hidden_act": "gelu"}, None),
+    "albert layer": ("albert", {}, "encoder.albert_layer_groups.0.albert_layers.0.ffn_output.bias"),
+    "albert depth": ("albert", {"num_hidden_layers": 4}, None),
+    "albert projection": ("albert-square-relu-untied", {}, "encoder.embedding_hidden_mapping_in.bias"),
     "electra eps": ("electra", {"layer_norm_eps": 1e-2}, None),
     "electra scale": ("electra", {}, "scale"),
     "electra projection": ("electra", {}, "embeddings_project.bias"),

@@ -242,18 +242,24 @@ def differences(
 
 @contextlib.contextmanager
 def _heard(model: nn.Module, names: dict[str, str], heard: dict[str, Tensor]) -> Iterator[None]:
-    """Note what the reference's modules give (or, with "<" before the name, take) while the block runs."""
+    """Note what the reference's modules give (or, with "<" before the name, take) while the block runs.
+
+    A "*" in a name becomes the number of the call.
+    """
+
+    def note(ours: str, tensor: Tensor) -> None:
+        calls = sum(name.endswith(ours.rpartition("*")[2]) for name in heard)
+        heard[ours.replace("*", str(calls))] = tensor
+
     handles = []
     for ours, theirs in names.items():
         module = model.get_submodule(theirs.removeprefix("<"))
         if theirs.startswith("<"):
-            handles.append(
-                module.register_forward_pre_hook(lambda m, a, ours=ours: heard.__setitem__(ours, a[0].detach()))
-            )
+            handles.append(module.register_forward_pre_hook(lambda m, a, ours=ours: note(ours, a[0].detach())))
         else:
             handles.append(
                 module.register_forward_hook(
-                    lambda m, a, out, ours=ours: heard.__setitem__(ours, (out[0] if isinstance(out, tuple) else out))
+                    lambda m, a, out, ours=ours: note(ours, out[0] if isinstance(out, tuple) else out)
                 )
             )
     yield
@@ -265,7 +271,7 @@ def _heard(model: nn.Module, names: dict[str, str], heard: dict[str, Tensor]) ->
 _ATTENDED = {
     "BertLayer": "attention",
     "TransformerBlock": "sa_layer_norm",
-    **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer", "ElectraLayer", "MPNetLayer"], "attention"),
+    **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer", "ElectraLayer", "MPNetLayer", "AlbertLayer"], "attention"),
     "GPT2Block": "<ln_2",
     **dict.fromkeys(["Gemma2DecoderLayer", "Gemma3DecoderLayer"], "<pre_feedforward_layernorm"),
 }
@@ -276,6 +282,8 @@ def _sublayers(model: Any) -> dict[str, str]:
     names: dict[str, str] = {}
     for name, module in model.named_modules():
         kind, index = type(module).__name__, name.rsplit(".", 1)[-1]
+        if kind == "AlbertLayer":
+            index = "*"  # one layer, called again and again
         part = _ATTENDED.get(kind, "<post_attention_layernorm" if kind.endswith("DecoderLayer") else None)
         if part is not None:
             attended = f"<{name}.{part[1:]}" if part.startswith("<") else f"{name}.{part}"

@@ -127,7 +127,7 @@ class PretrainedModel(Pretrained):
         memory = past_key_values
         keeps_cache = self._returns_cache(use_cache, past_key_values)
         if memory is None and keeps_cache:
-            memory = Cache(len(self.layers))
+            memory = Cache(self.network.stack.depth)
         arguments = given.translated(self, memory)
         record = None
         if self._asked(output_hidden_states, "output_hidden_states") or self._asked(
@@ -190,7 +190,7 @@ class PretrainedModel(Pretrained):
     def _recorded(self, record: Recorder, head_mask: Tensor | None) -> dict[str, Any]:
         values: dict[str, Any] = {"hidden_states": tuple(record.states)}
         if record.attentions is not None:
-            factors = head_factors(head_mask, len(self.layers))
+            factors = head_factors(head_mask, len(self.layers)) * self.network.spec.stack.repeats
             pairs = zip(record.attentions, factors, strict=True)
             # (B, H, T, S) * (H, 1, 1)
             values["attentions"] = tuple(
@@ -230,7 +230,7 @@ class PretrainedModel(Pretrained):
 
     def new_cache(self, batch: int, *, capacity: int) -> Cache:
         """A fresh cache with room for `capacity` tokens; the caller owns it."""
-        return Cache(len(self.layers), capacity=capacity)
+        return Cache(self.network.stack.depth, capacity=capacity)
 
     def next_logits(
         self, tokens: Tensor, *, cache: Cache | None, valid: Tensor | None = None, positions: Tensor | None = None

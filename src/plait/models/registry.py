@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from plait.models.family import Family
 
 FAMILIES = (
+    "albert",
     "bert",
     "distilbert",
     "electra",

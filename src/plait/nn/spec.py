@@ -196,7 +196,8 @@ class RelativeBiasSpec:
 class StackSpec:
     """A frontend, layers of one width, and a norm behind them. One entry per layer: a pattern is different entries.
 
-    `relative_bias` is one for all layers, which then have the same number of heads.
+    `relative_bias` is one for all layers, which then have the same number of heads. The layers run `repeats` times
+    with the same weights (arXiv:1909.11942 §3.1).
     """
 
     width: int
@@ -204,6 +205,7 @@ class StackSpec:
     layers: tuple[LayerSpec, ...]
     norm: NormSpec | None = None
     relative_bias: RelativeBiasSpec | None = None
+    repeats: int = 1
 
 
 @dataclass(frozen=True, kw_only=True)

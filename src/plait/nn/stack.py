@@ -37,6 +37,11 @@ class Stack(nn.Module):
         self._masks = dict.fromkeys(layer.attention.mask for layer in spec.layers)
         self._ropes = dict.fromkeys(layer.attention.rope for layer in spec.layers if layer.attention.rope)
 
+    @property
+    def depth(self) -> int:
+        """How many layers an input passes through; a repeated one counts each time."""
+        return len(self.layers) * self.spec.repeats
+
     def forward(
         self,
         tokens: Tensor | None = None,
@@ -73,7 +78,7 @@ class Stack(nn.Module):
             memory=memory,
             memory_mask=Mask() if memory_valid is None else Mask(allowed=memory_valid[:, None, None, :].bool()),
         )
-        for index, layer in enumerate(self.layers):
+        for index, layer in enumerate([*self.layers] * self.spec.repeats):
             if record:
                 record.states.append(x)
             x = layer(x, context, cache=cache.layers[index] if cache else None, record=record)

@@ -1,0 +1,112 @@
+"""ALBERT (arXiv:1909.11942): BERT with one layer that runs again and again, behind narrower embeddings.
+
+Configuration: https://huggingface.co/albert/albert-base-v2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from plait.models import bert
+from plait.models.family import Head
+from plait.models.reader import Reader
+from plait.nn.spec import (
+    ClassifierHeadSpec,
+    HeadSpec,
+    LayerSpec,
+    LearnedPositions,
+    PoolSpec,
+    Single,
+    SublayerSpec,
+)
+from plait.weights.rules import Rule, ignore, rename, tied
+
+NAME = "Albert"
+
+_ABSENT = ("classifier_dropout", "position_embedding_type", "use_cache")
+DEFAULTS = {
+    **{key: value for key, value in bert.DEFAULTS.items() if key not in _ABSENT},
+    "attention_probs_dropout_prob": 0.0,
+    "bos_token_id": 2,
+    "classifier_dropout_prob": 0.1,
+    "embedding_size": 128,
+    "eos_token_id": 3,
+    "hidden_act": "gelu_new",
+    "hidden_dropout_prob": 0.0,
+    "hidden_size": 4096,
+    "inner_group_num": 1,
+    "intermediate_size": 16384,
+    "num_attention_heads": 64,
+    "num_hidden_groups": 1,
+    "vocab_size": 30000,
+}
+
+IGNORED = {"classifier_dropout_prob": "the heads read it"} | dict.fromkeys(
+    ["down_scale_factor", "gap_size", "layers_to_keep", "net_structure_type", "num_memory_blocks"],
+    "a choice of the original code that no published model makes",
+)
+
+
+def spec(reader: Reader) -> Single:
+    """The encoder; see `Family.spec`."""
+    reader.only("num_hidden_groups", 1, reason="all its layers share their weights")
+    reader.only("is_decoder", False, reason="it was never trained to write")
+    positions = LearnedPositions(count=reader.integer("max_position_embeddings"))
+    stack = bert.encoder(reader, positions=positions, embedding=reader.integer("embedding_size")).stack
+    layer = stack.layers[0]
+    assert isinstance(layer, LayerSpec)
+    # Nothing is dropped behind the MLP.
+    layer = replace(layer, around_mlp=SublayerSpec(after=bert.norm_spec(reader)))
+    layers = (layer,) * reader.integer("inner_group_num")
+    return Single(stack=replace(stack, layers=layers, repeats=reader.integer("num_hidden_layers")))
+
+
+def _classifier(reader: Reader) -> ClassifierHeadSpec:
+    dropout = reader.probability("classifier_dropout_prob")
+    return ClassifierHeadSpec(labels=reader.integer("num_labels"), dropout=dropout)
+
+
+def _choice(reader: Reader) -> ClassifierHeadSpec:
+    return replace(_classifier(reader), labels=1)
+
+
+_THEIRS, _OURS = "encoder.albert_layer_groups.0.albert_layers.{i}.", "stack.layers.{i}."
+RULES = bert.names(
+    {
+        **{theirs: ours for theirs, ours in bert.NAMES.items() if theirs.startswith("embeddings.")},
+        "encoder.embedding_hidden_mapping_in.{wb}": "stack.frontend.projection.{wb}",
+        _THEIRS + "attention.{p:query|key|value}.{wb}": _OURS + "attention.{p}.{wb}",
+        _THEIRS + "attention.dense.{wb}": _OURS + "attention.output.{wb}",
+        _THEIRS + "attention.LayerNorm.{wb}": _OURS + "around_attention.after.{wb}",
+        _THEIRS + "ffn.{wb}": _OURS + "mlp.up.{wb}",
+        _THEIRS + "ffn_output.{wb}": _OURS + "mlp.down.{wb}",
+        _THEIRS + "full_layer_layer_norm.{wb}": _OURS + "around_mlp.after.{wb}",
+    },
+    ignore("sop_classifier.{rest}", "tells the order of two sentences: a head of its training"),
+    prefix="albert.",
+)
+
+_LANGUAGE = (
+    rename("predictions.dense.{wb}", "head.dense.{wb}"),
+    rename("predictions.LayerNorm.{wb}", "head.norm.{wb}"),
+    tied("predictions.decoder.weight", "head.projection.weight"),
+    rename("predictions.bias", "head.projection.bias", copies=["predictions.decoder.bias"]),
+)
+_CLASSIFIER = (rename("classifier.{wb}", "head.projection.{wb}"),)
+_SPAN = (rename("qa_outputs.{wb}", "head.projection.{wb}"),)
+
+
+def _pooled(name: str, rules: tuple[Rule, ...] = (), spec: Callable[[Reader], HeadSpec] | None = None) -> Head:
+    pooler = rename("albert.pooler.{wb}", "pool.dense.{wb}")
+    return Head(architecture=name, pool=PoolSpec(where="first", activation="tanh"), spec=spec, rules=(pooler, *rules))
+
+
+HEADS = {
+    "base": _pooled("AlbertModel"),
+    "masked_lm": Head(architecture="AlbertForMaskedLM", spec=bert.language, rules=_LANGUAGE),
+    "sequence_classification": _pooled("AlbertForSequenceClassification", _CLASSIFIER, _classifier),
+    "token_classification": Head(architecture="AlbertForTokenClassification", spec=_classifier, rules=_CLASSIFIER),
+    "question_answering": Head(architecture="AlbertForQuestionAnswering", spec=bert.two, rules=_SPAN),
+    "multiple_choice": _pooled("AlbertForMultipleChoice", _CLASSIFIER, _choice),
+}
