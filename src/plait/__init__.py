@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from plait.generate.stopping import StoppingCriteriaList as StoppingCriteriaList
     from plait.generate.streamers import TextIteratorStreamer as TextIteratorStreamer
     from plait.generate.streamers import TextStreamer as TextStreamer
-    from plait.hub import resolve as resolve
+    from plait.hub.resolve import resolve as resolve
     from plait.models.auto import AutoConfig as AutoConfig
     from plait.models.auto import AutoModel as AutoModel
     from plait.models.auto import AutoModelForCausalLM as AutoModelForCausalLM
@@ -103,7 +103,7 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "TextIteratorStreamer",
         "TextStreamer",
     ),
-    "plait.hub": ("resolve",),
+    "plait.hub.resolve": ("resolve",),
     "plait.models.auto": (
         "AutoConfig",
         "AutoModel",
