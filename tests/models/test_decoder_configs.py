@@ -17,7 +17,12 @@ from plait.nn.spec import LinearScaling, MaskSpec, RopeSpec, Single
 REFERENCES = {
     "gemma2": "Gemma2Config",
     "gemma3_text": "Gemma3TextConfig",
+    "glm4": "Glm4Config",
     "gpt2": "GPT2Config",
+    "gpt_neox": "GPTNeoXConfig",
+    "opt": "OPTConfig",
+    "phi": "PhiConfig",
+    "phi3": "Phi3Config",
     "mistral": "MistralConfig",
     "qwen3": "Qwen3Config",
     "smollm3": "SmolLM3Config",
@@ -40,7 +45,7 @@ def test_defaults_are_those_of_the_reference(family: str) -> None:
     ours = {key: value for key, value in defaults.items() if value is not None and hasattr(reference, key)}
     ours.pop("sliding_window", None)  # the reference forgets the number where windows are off
     assert ours == {key: getattr(reference, key) for key in ours}
-    assert defaults.get("rope_theta") == rope.get("rope_theta")
+    assert Config(model_type=family).rope_theta == rope.get("rope_theta")
     assert len(ours) > 10
 
 
@@ -50,12 +55,50 @@ def test_what_the_reference_writes_for_its_defaults_is_read_as_the_defaults(fami
     assert read(**written) == read(model_type=family)
 
 
+# Three quarters of 96 dimensions are 36 pairs.
+_LONG = {"short_factor": [1.0] * 36, "long_factor": [float(index + 1) for index in range(36)]}
 SPELLINGS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "qwen3": (
         {"rope_theta": 5e6, "rope_scaling": None},
         {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}},
     ),
     "smollm3": ({"rope_theta": 5e6}, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}),
+    "glm4": (
+        {"rope_theta": 5e6, "partial_rotary_factor": 0.25},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "partial_rotary_factor": 0.25}},
+    ),
+    "phi": (
+        {"rope_theta": 5e6, "partial_rotary_factor": 0.25},
+        {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6, "partial_rotary_factor": 0.25}},
+    ),
+    "gpt_neox": (
+        {"rotary_emb_base": 5000, "rotary_pct": 1.0, "rope_scaling": {"type": "linear", "factor": 2.0}},
+        {
+            "rope_parameters": {
+                "rope_type": "linear",
+                "factor": 2.0,
+                "rope_theta": 5000,
+                "partial_rotary_factor": 1.0,
+            }
+        },
+    ),
+    "phi3": (
+        {
+            "partial_rotary_factor": 0.75,
+            "original_max_position_embeddings": 16,
+            "rope_scaling": {"type": "su", **_LONG},
+        },
+        {
+            "rope_parameters": {
+                "rope_type": "longrope",
+                "rope_theta": 10000.0,
+                "original_max_position_embeddings": 16,
+                "partial_rotary_factor": 0.75,
+                **_LONG,
+            },
+            "original_max_position_embeddings": 16,
+        },
+    ),
     "mistral": ({"rope_theta": 5e6}, {"rope_parameters": {"rope_type": "default", "rope_theta": 5e6}}),
     "gemma2": ({"rope_theta": 7.0}, {"rope_parameters": {"rope_type": "default", "rope_theta": 7.0}}),
     "gemma3_text": (
@@ -120,6 +163,20 @@ def test_windows_of_an_encoder_count_both_sides() -> None:
             {"model_type": "gemma2", "use_bidirectional_attention": True},
             "`use_bidirectional_attention` is True in config.json of x, and only False is supported for Gemma2: its "
             "tokens see those before them alone.",
+        ),
+        (
+            {"model_type": "phi3", **SPELLINGS["phi3"][0], "partial_rotary_factor": 0.5},
+            "`rope_parameters.short_factor` must be a list of 24 positive numbers, one for each pair of dimensions "
+            "that turns, but is [1.0, 1.0, 1.0,",
+        ),
+        (
+            {"model_type": "phi", "partial_rotary_factor": 0.3},
+            "`partial_rotary_factor` must turn pairs, but 0.3 of a head's 64 dimensions is 19 (config.json of x).",
+        ),
+        (
+            {"model_type": "opt", "word_embed_proj_dim": 512},
+            "`word_embed_proj_dim` is 512 in config.json of x, and only 768 is supported for OPT: its token vectors "
+            "have the width of its layers.",
         ),
         (
             {"model_type": "smollm3", "no_rope_layers": [1, 0]},

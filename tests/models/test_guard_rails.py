@@ -40,6 +40,11 @@ _GEMMA = {"head_dim": 12, "sliding_window": 5, "query_pre_attn_scalar": 9, "tie_
 _GEMMA["rms_norm_eps"] = 1.0  # what its norms behind sublayers see is large
 _GPT = {"model_type": "gpt2", "attn_pdrop": 0.0, "embd_pdrop": 0.0, "resid_pdrop": 0.0, "intermediate_size": None}
 _STILL = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+_NONE = {"intermediate_size": None, "pad_token_id": 0}
+_LAYER_NORM = {"rms_norm_eps": None, "layer_norm_eps": 0.1, "num_key_value_heads": None}
+_LONG = {
+    "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.6], "long_factor": [1.0, 2.0, 3.0, 4.0]}
+}
 CONFIGS: dict[str, dict[str, Any]] = {
     "transformer": {
         "model_type": "transformer",
@@ -96,6 +101,12 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gemma2": {**_LLAMA, **_GEMMA, "model_type": "gemma2", "attn_logit_softcapping": 3.0},
     "gemma3_text": {**_LLAMA, **_GEMMA, "model_type": "gemma3_text"},
     "gpt2": {"n_embd": 32, "n_head": 4, "n_layer": 2, "n_positions": 20, "layer_norm_epsilon": 0.1, **_GPT},
+    "gpt_neox": {**_LLAMA, "model_type": "gpt_neox", "rotary_emb_base": 100.0, "rotary_pct": 0.5, **_LAYER_NORM},
+    "phi": {**_LLAMA, "model_type": "phi", **_LAYER_NORM},
+    "opt": {"model_type": "opt", "ffn_dim": 40, "max_position_embeddings": 20, "dropout": 0.0, **_NONE},
+    "glm4": {**_LLAMA, "model_type": "glm4", "head_dim": 12, "partial_rotary_factor": 1.0},
+    "phi3": {**_LLAMA, "model_type": "phi3", "original_max_position_embeddings": 16, **_LONG},
+    "phi3-long": {**_LLAMA, "model_type": "phi3", "original_max_position_embeddings": 8, **_LONG},
     "smollm3": {**_LLAMA, "model_type": "smollm3", "no_rope_layers": [1, 0]},
     "mistral": {**_LLAMA, "model_type": "mistral", "sliding_window": 5},
     "qwen3": {**_LLAMA, "model_type": "qwen3", "head_dim": 12},
@@ -118,6 +129,12 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     **{("Llama3Scaling", field.name): lambda v: v * 2 for field in dataclasses.fields(specs.Llama3Scaling)},
     **{("YarnScaling", field.name): lambda v: v * 2 for field in dataclasses.fields(specs.YarnScaling)},
     ("YarnScaling", "truncate"): lambda truncate: not truncate,
+    **{("LongRopeScaling", f"{kind}_factors"): lambda f: tuple(v * 2 for v in f) for kind in ("short", "long")},
+    ("LongRopeScaling", "original_positions"): lambda count: 24 - count,
+    ("LongRopeScaling", "attention_factor"): lambda factor: factor * 2,
+    ("RopeSpec", "interleaved"): lambda interleaved: not interleaved,
+    ("ParallelLayerSpec", "mlp_norm"): lambda norm: None if norm else NormSpec(kind="layer", eps=0.1),
+    ("ParallelLayerSpec", "dropout"): lambda dropout: 0.5,
     ("RopeSpec", "theta"): lambda theta: theta * 2,
     ("RopeSpec", "dim"): lambda dim: dim // 2,
     ("RopeSpec", "scaling"): lambda scaling: None if scaling else LinearScaling(factor=2.0),
@@ -182,6 +199,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
 # Fields that hold another spec whose own fields are perturbed.
 CONTAINERS = {
     *(("AttentionSpec", "mask"), ("AttentionSpec", "bias"), ("Single", "stack"), ("StackSpec", "frontend")),
+    *(("ParallelLayerSpec", name) for name in ("attention", "mlp", "norm")),
     *(("LayerSpec", field.name) for field in dataclasses.fields(specs.LayerSpec)),
     *(("EncoderDecoder", stack) for stack in ("encoder", "decoder")),
 }
@@ -206,7 +224,7 @@ def variants(spec: Any) -> Iterator[tuple[tuple[str, str], Any]]:
                 yield name, dataclasses.replace(spec, **{field.name: changed})
         elif isinstance(value, tuple):
             for index, item in enumerate(value):
-                for name, changed in variants(item):
+                for name, changed in variants(item) if dataclasses.is_dataclass(item) else ():
                     items = (*value[:index], changed, *value[index + 1 :])
                     yield name, dataclasses.replace(spec, **{field.name: items})
 
@@ -271,6 +289,11 @@ def padding_gradient(network: Network) -> Tensor:
         ("qwen3", "causal_lm"),
         ("gemma2", "causal_lm"),
         ("gpt2", "causal_lm"),
+        ("gpt_neox", "causal_lm"),
+        ("phi", "causal_lm"),
+        ("glm4", "causal_lm"),
+        ("phi3", "base"),
+        ("phi3-long", "base"),
     ],
 )
 def test_every_field_moves_the_output(name: str, task: str) -> None:
@@ -290,6 +313,10 @@ def test_every_field_moves_the_output(name: str, task: str) -> None:
                 assert padding_gradient(base).abs().max() == 0
                 assert padding_gradient(network_of(changed, numbers)).abs().max() > 1e-3
             continue
+        if field == ("RopeSpec", "dim") and name.startswith("phi3"):
+            continue  # the scaling has a factor for each pair, so the two change together
+        if (name, field[1]) in (("phi3", "long_factors"), ("phi3-long", "short_factors")):
+            continue  # the 12 tokens are not longer, or longer, than the original length
         if field[1] == "vocabulary" and getattr(spec.head, "tied", False):
             continue  # head and embedding share one weight, so neither has a size of its own
         if field == ("ProjectionBias", "key") and first.layers[0].attention.rope is None:
@@ -315,7 +342,7 @@ def test_rules_invert(family: str) -> None:
         if family not in ("bert", "electra", "roberta", "xlm-roberta"):
             values.pop("is_decoder")
         model = new_model(Config({**values, "tie_word_embeddings": False}), task=task)
-        rules: Rules = rules_for(module, task)
+        rules: Rules = rules_for(module, task, model.config)
         names = list(model.network.state_dict())
         theirs = rules.to_theirs(names)
         assert len(set(theirs)) == len(theirs) <= len(names)

@@ -165,8 +165,8 @@ def test_the_original_length_at_the_top_wins() -> None:
     [
         (
             {"rope_scaling": {"rope_type": "yarnn", "factor": 2}},
-            "`rope_type` must be one of default, linear, llama3, yarn, but is 'yarnn' (config.json of x). Did you mean "
-            "'yarn'?",
+            "`rope_type` must be one of default, linear, llama3, yarn, longrope, but is 'yarnn' (config.json of x). "
+            "Did you mean 'yarn'?",
         ),
         ({"rope_scaling": {"type": "dynamic", "factor": 2}}, "but is 'dynamic'"),
         ({"rope_scaling": {"type": "linear"}}, "`rope_parameters.factor` is missing from config.json of x"),

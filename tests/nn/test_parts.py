@@ -12,18 +12,23 @@ from torch import nn
 from torch.nn import functional
 
 from plait.errors import ConfigError
-from plait.nn.block import Around
+from plait.nn.block import Around, Context, ParallelLayer
 from plait.nn.build import build, initialise
 from plait.nn.frontend import TextFrontend, sinusoids
 from plait.nn.heads import ClassifierHead, LanguageHead, Pool
+from plait.nn.mask import Mask
 from plait.nn.mlp import MLP, activation
 from plait.nn.norm import Norm
+from plait.nn.record import Recorder
 from plait.nn.spec import (
+    AttentionSpec,
     ClassifierHeadSpec,
     LanguageHeadSpec,
     LearnedPositions,
+    MaskSpec,
     MLPSpec,
     NormSpec,
+    ParallelLayerSpec,
     PoolSpec,
     Single,
     SinusoidalPositions,
@@ -126,6 +131,31 @@ def test_slots_around_a_sublayer() -> None:
     expected = around.after(x + around.branch(3 * around.before(x)))
     torch.testing.assert_close(around(x, lambda y: 3 * y), expected)
     torch.testing.assert_close(Around(SublayerSpec(), 4)(x, lambda y: 3 * y), 4 * x)
+
+
+@pytest.mark.parametrize("own_norm", [False, True])
+def test_parallel_layer(own_norm: bool) -> None:
+    """x + attention(norm(x)) + mlp(norm(x)): the MLP does not see what attention adds."""
+    norm = NormSpec(kind="layer", eps=0.1, bias=True)
+    spec = ParallelLayerSpec(
+        attention=AttentionSpec(heads=2, kv_heads=2, head_dim=4, scale=0.5, mask=MaskSpec(causal=True)),
+        mlp=MLPSpec(width=6, activation="gelu", bias=True),
+        norm=norm,
+        mlp_norm=norm if own_norm else None,
+        dropout=0.5,
+    )
+    layer = ParallelLayer(spec, 4)
+    randomise(layer)
+    x, mask = torch.randn(2, 3, 4), Mask(causal=True)
+    context = Context(masks={spec.attention.mask: mask}, rotations={})
+    record = Recorder()
+    record.states.append(x)
+    attended, seen = layer.attention(layer.norm(x), mask), (layer.mlp_norm or layer.norm)(x)
+    torch.testing.assert_close(layer(x, context, record=record), x + attended + layer.mlp(seen))
+    assert [name for name, _ in record.sublayers] == ["layers.0.attention", "layers.0.mlp"]
+    torch.testing.assert_close(record.sublayers[0][1], attended)
+    layer.train()
+    assert not torch.equal(layer(x, context), layer(x, context))
 
 
 def test_sinusoids() -> None:

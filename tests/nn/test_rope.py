@@ -11,7 +11,7 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from plait.nn.rope import frequencies, rotate, rotation
-from plait.nn.spec import LinearScaling, Llama3Scaling, RopeScaling, RopeSpec, YarnScaling
+from plait.nn.spec import LinearScaling, Llama3Scaling, LongRopeScaling, RopeScaling, RopeSpec, YarnScaling
 
 CASES: list[tuple[dict[str, object], RopeScaling]] = [
     ({"rope_type": "linear", "factor": 3.0}, LinearScaling(factor=3.0)),
@@ -72,6 +72,47 @@ def test_rotation_is_multiplication_by_a_complex_number() -> None:
             assert turned[batch, head, token, pair].item() == pytest.approx(after.real, abs=1e-4)
             assert turned[batch, head, token, pair + 2].item() == pytest.approx(after.imag, abs=1e-4)
     assert torch.equal(turned[..., 4:], x[..., 4:])
+
+
+def test_neighbours_turn_as_halves_do() -> None:
+    """Interleaved pairs are the same rotation of the same pairs, which lie elsewhere."""
+    halves, neighbours = RopeSpec(theta=50.0, dim=4), RopeSpec(theta=50.0, dim=4, interleaved=True)
+    x, positions = torch.randn(2, 3, 5, 6), torch.tensor([[0, 1, 2, 7, 30]])
+    order = [0, 2, 1, 3, 4, 5]  # of halves, in places of neighbours; its own inverse
+    expected = rotate(x[..., order], rotation(halves, positions))[..., order]
+    assert torch.equal(rotate(x, rotation(neighbours, positions)), expected)
+
+
+LONG = LongRopeScaling(
+    short_factors=tuple(1 + index / 8 for index in range(32)),
+    long_factors=tuple(1.0 + index for index in range(32)),
+    original_positions=64,
+    attention_factor=math.sqrt(1 + math.log(4) / math.log(64)),
+)
+
+
+@pytest.mark.parametrize(("length", "seen"), [(1, None), (64, 64), (65, 65)])
+def test_a_factor_for_each_frequency_equals_the_reference(length: int, seen: int | None) -> None:
+    config = LlamaConfig(
+        hidden_size=256,
+        num_attention_heads=4,
+        max_position_embeddings=256,
+        rope_parameters={
+            "rope_type": "longrope",
+            "rope_theta": 5000.0,
+            "original_max_position_embeddings": 64,
+            "short_factor": list(LONG.short_factors),
+            "long_factor": list(LONG.long_factors),
+        },
+    )
+    expected, factor = ROPE_INIT_FUNCTIONS["longrope"](config, torch.device("cpu"), seq_len=seen)
+    spec = RopeSpec(theta=5000.0, dim=64, scaling=LONG)
+    ours, ours_factor = frequencies(spec, length=length)
+    torch.testing.assert_close(ours, expected, rtol=2e-6, atol=0)
+    assert ours_factor == pytest.approx(factor, rel=1e-9)
+    # The tables find the length themselves: it is one more than the highest position.
+    cosine = rotation(spec, torch.tensor([[length - 1]])).cosine
+    torch.testing.assert_close(cosine[0, 0, 0], ((length - 1) * ours).cos() * factor, rtol=0, atol=1e-6)
 
 
 def test_scores_depend_on_distance_alone() -> None:

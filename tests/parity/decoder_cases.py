@@ -41,6 +41,18 @@ GPT = {
 }
 GPT["n_head"] = GPT.pop("num_attention_heads")
 
+UNGATED = {**SIZES, "intermediate_size": 40, "layer_norm_eps": 1e-3}
+HALF = {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}}
+# Texts of 24 tokens are longer than one of the two original lengths.
+LONG = {
+    "rope_type": "longrope",
+    "rope_theta": 100.0,
+    "short_factor": [1.0, 1.1, 1.3, 1.6],
+    "long_factor": [1.0, 2.0, 3.0, 4.0],
+}
+OPT = {**{key: value for key, value in SIZES.items() if key != "initializer_range"}, "ffn_dim": 40}
+OPT |= {"init_std": 0.2, "max_position_embeddings": 40}
+
 # name -> configuration class, its values, tasks
 DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "qwen3": ("Qwen3Config", {**GATED, "head_dim": 12}, ALL),
@@ -109,6 +121,52 @@ DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         },
         LANGUAGE,
     ),
+    "phi3": ("Phi3Config", {**GATED, "sliding_window": 7}, NO_SPAN),
+    "phi3-short": (
+        "Phi3Config",
+        {**GATED, "original_max_position_embeddings": 64, "max_position_embeddings": 256, "rope_parameters": LONG},
+        LANGUAGE,
+    ),
+    "phi3-long-partial": (
+        "Phi3Config",
+        {
+            **GATED,
+            "num_key_value_heads": None,
+            "original_max_position_embeddings": 16,
+            "max_position_embeddings": 64,
+            "rope_parameters": {
+                **LONG,
+                "partial_rotary_factor": 0.5,
+                "short_factor": [1.0, 1.5],
+                "long_factor": [2.0, 4.0],
+            },
+        },
+        ("base",),
+    ),
+    "glm4": ("Glm4Config", {**GATED, "head_dim": 12, "pad_token_id": 0, **HALF}, NO_SPAN),
+    "glm4-unbiased-tied": (
+        "Glm4Config",
+        {**GATED, "head_dim": 8, "attention_bias": False, "tie_word_embeddings": True},
+        LANGUAGE,
+    ),
+    "phi": ("PhiConfig", {**UNGATED, **HALF}, NO_SPAN),
+    "phi-grouped-normed": (
+        "PhiConfig",
+        {**UNGATED, **HALF, "num_key_value_heads": 2, "qk_layernorm": True, "tie_word_embeddings": True},
+        LANGUAGE,
+    ),
+    "gpt_neox": ("GPTNeoXConfig", {**UNGATED, **HALF}, ALL),
+    "gpt_neox-sequential-tied": (
+        "GPTNeoXConfig",
+        {**UNGATED, **ROPE, "use_parallel_residual": False, "attention_bias": False, "tie_word_embeddings": True},
+        LANGUAGE,
+    ),
+    "opt": ("OPTConfig", OPT, (*ALL[:3], "question_answering")),
+    "opt-norms-behind-unbiased": (
+        "OPTConfig",
+        {**OPT, "do_layer_norm_before": False, "enable_bias": False, "activation_function": "gelu"},
+        LANGUAGE,
+    ),
 }
 
 EPS = {"rms_norm_eps": 1e-2}
@@ -161,6 +219,39 @@ CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "smollm3 rotation": ("smollm3", {"no_rope_layers": [1, 1, 1]}, None),
     "smollm3 window": ("smollm3-windows", {"sliding_window": 4}, None),
     "smollm3 layers": ("smollm3-windows", {"no_rope_layers": [1, 1, 0]}, None),
+    "phi3 eps": ("phi3", EPS, None),
+    "phi3 theta": ("phi3", THETA, None),
+    "phi3 scale": ("phi3", {}, "scale"),
+    "phi3 window": ("phi3", {"sliding_window": 6}, None),
+    "phi3 fused": ("phi3", {}, "layers.1.self_attn.qkv_proj.weight"),
+    "phi3 short factors": ("phi3-short", {"rope_parameters": {**LONG, "short_factor": [1.0, 1.1, 1.3, 1.7]}}, None),
+    "phi3 attention factor": ("phi3-short", {"max_position_embeddings": 128}, None),
+    "phi3 theta of longrope": ("phi3-short", {"rope_parameters": {**LONG, "rope_theta": 200.0}}, None),
+    "phi3 length": ("phi3-long-partial", {"original_max_position_embeddings": 32}, None),
+    "glm4 eps": ("glm4", EPS, None),
+    "glm4 share": ("glm4", THETA, None),
+    "glm4 theta": ("glm4", {"rope_parameters": {**HALF["rope_parameters"], "rope_theta": 200.0}}, None),
+    "glm4 scale": ("glm4", {}, "scale"),
+    "glm4 key bias": ("glm4", {}, "layers.1.self_attn.k_proj.bias"),
+    "glm4 norm behind": ("glm4", {}, "layers.2.post_self_attn_layernorm.weight"),
+    "glm4 fused": ("glm4-unbiased-tied", {}, "layers.2.mlp.gate_up_proj.weight"),
+    "phi eps": ("phi", {"layer_norm_eps": 1e-2}, None),
+    "phi theta": ("phi", {"rope_parameters": {**HALF["rope_parameters"], "rope_theta": 200.0}}, None),
+    "phi scale": ("phi", {}, "scale"),
+    "phi norm": ("phi", {}, "layers.1.input_layernorm.bias"),
+    "phi query norm": ("phi-grouped-normed", {}, "layers.1.self_attn.q_layernorm.bias"),
+    "gpt_neox eps": ("gpt_neox", {"layer_norm_eps": 1e-2}, None),
+    "gpt_neox theta": ("gpt_neox", {"rope_parameters": {**HALF["rope_parameters"], "rope_theta": 200.0}}, None),
+    "gpt_neox scale": ("gpt_neox", {}, "scale"),
+    "gpt_neox wiring": ("gpt_neox", {"use_parallel_residual": False}, None),
+    "gpt_neox norm": ("gpt_neox", {}, "layers.1.post_attention_layernorm.weight"),
+    "gpt_neox fused bias": ("gpt_neox", {}, "layers.1.attention.query_key_value.bias"),
+    "gpt_neox activation": ("gpt_neox-sequential-tied", {"hidden_act": "gelu_new"}, None),
+    "opt scale": ("opt", {}, "scale"),
+    "opt activation": ("opt", {"activation_function": "gelu"}, None),
+    "opt key bias": ("opt", {}, "decoder.layers.1.self_attn.v_proj.bias"),
+    "opt norm": ("opt", {}, "decoder.layers.1.final_layer_norm.bias"),
+    "opt norm behind": ("opt-norms-behind-unbiased", {}, "decoder.layers.2.self_attn_layer_norm.weight"),
     "mistral eps": ("mistral", EPS, None),
     "mistral theta": ("mistral", THETA, None),
     "mistral scale": ("mistral", {}, "scale"),

@@ -148,7 +148,8 @@ class Config:
 
     def _rope_view(self, key: str) -> Any:
         stored = self._values.get("rope_parameters")
-        theta = self._values.get("rope_theta", self._defaults.get("rope_theta"))
+        own = self._spellings.get("rope_theta", "rope_theta")
+        theta = self._values.get(own, self._defaults.get(own))
         scaling = self._values.get("rope_scaling")
         if key == "rope_parameters":
             if stored is not None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from plait.errors import ConfigError, nearest
+from plait.models.config import Config
 from plait.models.reader import Reader
 from plait.nn.spec import (
     AttentionSpec,
@@ -52,7 +53,7 @@ class Family(Protocol):
     # SPELLINGS: Mapping[str, str], only where the family has its own names for usual keys: "hidden_size" -> "dim"
     DEFAULTS: Mapping[str, Any]  # of its configuration
     IGNORED: Mapping[str, str]  # keys of its configuration that change nothing, each with the reason
-    RULES: Rules  # names of the stack's weights
+    RULES: Rules | Callable[[Config], Rules]  # names of the stack's weights, made for a configuration where it matters
     HEADS: Mapping[str, Head]  # by task
     # initialise(network, config), only where weights are not drawn with the deviation `initializer_range`
 
@@ -61,8 +62,11 @@ class Family(Protocol):
         """The stack or stacks, without pool and head."""
 
 
-def rules_for(family: Family, task: str) -> Rules:
-    """The names of all weights for a task; those that belong to the other heads of the family are known and ignored."""
+def rules_for(family: Family, task: str, config: Config | None = None) -> Rules:
+    """The names of all weights for a task; those that belong to the other heads of the family are known and ignored.
+
+    `config` is needed by families whose files join tensors in proportions that it says.
+    """
     head = family.HEADS[task]
     own = {template.text for rule in head.rules for template in (*rule.theirs.templates, *rule.also)}
     others = {
@@ -72,7 +76,11 @@ def rules_for(family: Family, task: str) -> Rules:
         for template in (*rule.theirs.templates, *rule.also)
     }
     foreign = [ignore(text, "belongs to another head") for text in sorted(others - own)]
-    return (head.stack or family.RULES).plus(*head.rules, *foreign)
+    rules = head.stack or family.RULES
+    if not isinstance(rules, Rules):
+        assert config is not None, family.NAME
+        rules = rules(config)
+    return rules.plus(*head.rules, *foreign)
 
 
 def topology(family: Family, task: str, reader: Reader) -> Topology:
@@ -93,9 +101,9 @@ def topology(family: Family, task: str, reader: Reader) -> Topology:
     return whole
 
 
-def pre_norm_layer(norm: NormSpec, attention: AttentionSpec, mlp: MLPSpec) -> LayerSpec:
-    """`x + f(norm(x))` twice: the layer of most decoders."""
-    around = SublayerSpec(before=norm)
+def pre_norm_layer(norm: NormSpec, attention: AttentionSpec, mlp: MLPSpec, *, dropout: float = 0.0) -> LayerSpec:
+    """`x + dropout(f(norm(x)))` twice: the layer of most decoders."""
+    around = SublayerSpec(before=norm, dropout=dropout)
     return LayerSpec(attention=attention, mlp=mlp, around_attention=around, around_mlp=around)
 
 

@@ -57,7 +57,7 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     if checkpoint.format == "gguf":
         rules = gguf_rules(config, task=task)
     else:
-        rules = rules_for(family_of(config.model_type, label=config.label), task)
+        rules = rules_for(family_of(config.model_type, label=config.label), task, config)
     if task == "base" and isinstance(spec, Single) and _dense(spec.pool) and "pool." in _absent(checkpoint, rules):
         logger("models").info("%s has no pooler: pooler_output is None.", checkpoint.label)
         spec = replace(spec, pool=None)
@@ -97,7 +97,7 @@ def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) ->
     family = family_of(model.config.model_type, label=model.config.label)
     config = Config(model.config.values, label=model.config.label)
     config.update({"architectures": [family.HEADS[model.task].architecture], "dtype": model.dtype})
-    names = rules_for(family, model.task)
+    names = rules_for(family, model.task, config)
     state: Mapping[str, Tensor] = model.network.state_dict()
     save_state(names.export(state, prefixed=model.task != "base"), folder, max_shard_size=max_shard_size)
     config.save_pretrained(folder)
@@ -108,7 +108,7 @@ def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) ->
 def reload_model(model: Pretrained, folder: Path) -> None:
     """Fill the parameters of `model` in place with weights that `save_model` wrote of the same kind of model."""
     family = family_of(model.config.model_type, label=model.config.label)
-    load_into(model.network, open_checkpoint(folder), rules_for(family, model.task))
+    load_into(model.network, open_checkpoint(folder), rules_for(family, model.task, model.config))
 
 
 def read_topology(config: Config, task: str) -> Topology:

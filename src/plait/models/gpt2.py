@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from plait.errors import ConfigError
 from plait.models import llama
-from plait.models.family import Head
+from plait.models.family import Head, pre_norm_layer
 from plait.models.reader import Reader
 from plait.nn.spec import (
     AttentionSpec,
     ClassifierHeadSpec,
-    LayerSpec,
     LearnedPositions,
     MaskSpec,
     MLPSpec,
@@ -22,7 +21,6 @@ from plait.nn.spec import (
     ProjectionBias,
     Single,
     StackSpec,
-    SublayerSpec,
     TextFrontendSpec,
 )
 from plait.weights.rules import Rules, ignore, rename, split, tied, transpose
@@ -86,27 +84,26 @@ def spec(reader: Reader) -> Single:
         raise ConfigError(f"`n_embd` must be a multiple of `n_head` ({heads}), but is {width} ({reader.label}).")
     reader.only("add_cross_attention", False, reason="its layers attend to themselves alone")
     norm = NormSpec(kind="layer", eps=reader.number("layer_norm_epsilon"), bias=True)
-    around = SublayerSpec(before=norm, dropout=reader.probability("resid_pdrop"))
     mlp = MLPSpec(
         width=reader.optional_integer("n_inner") or 4 * width,
         activation=reader.activation("activation_function"),
         bias=True,
     )
-    dropout = reader.probability("attn_pdrop")
+    attention_dropout, dropout = reader.probability("attn_pdrop"), reader.probability("resid_pdrop")
     made = tuple(
-        LayerSpec(
-            attention=AttentionSpec(
+        pre_norm_layer(
+            norm,
+            AttentionSpec(
                 heads=heads,
                 kv_heads=heads,
                 head_dim=width // heads,
                 scale=scale,
                 mask=MaskSpec(causal=True),
                 bias=ProjectionBias(query=True, key=True, value=True, output=True),
-                dropout=dropout,
+                dropout=attention_dropout,
             ),
-            mlp=mlp,
-            around_attention=around,
-            around_mlp=around,
+            mlp,
+            dropout=dropout,
         )
         for scale in _scales(reader, head_dim=width // heads, layers=layers)
     )

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from plait.errors import ConfigError
-from plait.models.family import Head, pre_norm_layer
+from plait.models.family import Head
 from plait.models.positions import rope
 from plait.models.reader import Reader
 from plait.nn.spec import (
     AttentionSpec,
     ClassifierHeadSpec,
     LanguageHeadSpec,
+    LayerSpec,
     MaskSpec,
     MLPSpec,
     NormSpec,
@@ -24,9 +25,10 @@ from plait.nn.spec import (
     RopeSpec,
     Single,
     StackSpec,
+    SublayerSpec,
     TextFrontendSpec,
 )
-from plait.weights.rules import Rule, Rules, ignore, rename, tied
+from plait.weights.rules import Rule, Rules, ignore, rename, split, tied
 
 NAME = "Llama"
 
@@ -83,19 +85,22 @@ def decoder(
     windows: Sequence[int | None],
     rotations: Sequence[RopeSpec | None] | None = None,
     qk_norm: bool = False,
+    sandwich: bool = False,
+    dropout: float = 0.0,
 ) -> Single:
     """The stack that Llama and its relatives share. They differ by biases, by the window and the rotation of each
-    layer (`rotations`: None for the same one in all), and by a norm on each head's query and key."""
+    layer (`rotations`: None for the same one in all), by a norm on each head's query and key, norms behind the
+    sublayers as well as before them (`sandwich`), and dropout on what a sublayer adds."""
     norm = NormSpec(kind="rms", eps=reader.number("rms_norm_eps"))
     dim, heads, vocabulary = head_dim(reader), reader.integer("num_attention_heads"), reader.integer("vocab_size")
-    dropout = reader.probability("attention_dropout")
+    attention_dropout = reader.probability("attention_dropout")
     kv_heads = reader.optional_integer("num_key_value_heads") or heads
     activation = reader.activation("hidden_act")
     mlp = MLPSpec(width=reader.integer("intermediate_size"), activation=activation, gated=True, bias=mlp_bias)
+    around = SublayerSpec(before=norm, branch=norm if sandwich else None, dropout=dropout)
     layers = tuple(
-        pre_norm_layer(
-            norm,
-            AttentionSpec(
+        LayerSpec(
+            attention=AttentionSpec(
                 heads=heads,
                 kv_heads=kv_heads,
                 head_dim=dim,
@@ -104,9 +109,11 @@ def decoder(
                 bias=attention_bias,
                 rope=rotation,
                 qk_norm=norm if qk_norm else None,
-                dropout=dropout,
+                dropout=attention_dropout,
             ),
-            mlp,
+            mlp=mlp,
+            around_attention=around,
+            around_mlp=around,
         )
         for window, rotation in zip(windows, rotations or [rope(reader, dim=dim)] * len(windows), strict=True)
     )
@@ -163,6 +170,14 @@ QK_NORMS = {
     "layers.{i}.self_attn.q_norm.weight": "stack.layers.{i}.attention.query_norm.weight",
     "layers.{i}.self_attn.k_norm.weight": "stack.layers.{i}.attention.key_norm.weight",
 }
+
+
+# Of files that join gate and up: what is left of the table, and the rule for both.
+JOINED_MLP = {theirs: ours for theirs, ours in NAMES.items() if "gate" not in theirs}
+JOINED_MLP["layers.{i}.mlp.down_proj.weight"] = "stack.layers.{i}.mlp.down.weight"
+GATE_AND_UP = split(
+    "model.layers.{i}.mlp.gate_up_proj.weight", [f"stack.layers.{{i}}.mlp.{part}.weight" for part in ("gate", "up")]
+)
 
 
 def names(table: Mapping[str, str], *more: Rule, prefix: str = "model.", other: str = "transformer.") -> Rules:

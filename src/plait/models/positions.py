@@ -1,8 +1,8 @@
 """Rotary positions and attention windows as configurations write them: the one place that understands all spellings.
 
 Rotation: `rope_theta` with `rope_scaling` (transformers 4) or `rope_parameters` (transformers 5), of the types default,
-linear, llama3 and yarn. Windows: `use_sliding_window`, `sliding_window`, `max_window_layers` and `layer_types`. No
-torch here.
+linear, llama3, yarn and longrope. Windows: `use_sliding_window`, `sliding_window`, `max_window_layers` and
+`layer_types`. No torch here.
 """
 
 from __future__ import annotations
@@ -12,30 +12,48 @@ from collections.abc import Mapping, Sequence
 
 from plait.errors import ConfigError, nearest
 from plait.models.reader import Reader, as_strings
-from plait.nn.spec import LinearScaling, Llama3Scaling, RopeScaling, RopeSpec, YarnScaling
+from plait.nn.spec import LinearScaling, Llama3Scaling, LongRopeScaling, RopeScaling, RopeSpec, YarnScaling
 
-ROPE_TYPES = ("default", "linear", "llama3", "yarn")
+ROPE_TYPES = ("default", "linear", "llama3", "yarn", "longrope")
 LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
-def rope(reader: Reader, *, dim: int) -> RopeSpec:
-    """The rotation of `dim` dimensions.
+def rope(reader: Reader, *, dim: int, partial: float | None = None) -> RopeSpec:
+    """The rotation of heads of `dim` dimensions. A family that turns a part of them has `partial`, the share where the
+    configuration names none.
 
     Raises `ConfigError` for an unknown type, and for keys that its type does not know.
     """
-    if dim % 2:
+    theta, share = reader.number("rope_theta", least=1.0), _share(reader, partial)
+    reader.value("rope_scaling")
+    if not isinstance(reader.value("rope_parameters"), Mapping):
+        return RopeSpec(theta=theta, dim=_turned(reader, dim, share))
+    with reader.nested("rope_parameters") as inner:
+        share = _share(inner, None if partial is None else share)
+        return rotation(inner, reader, dim=_turned(reader, dim, share), theta=theta)
+
+
+def _share(reader: Reader, partial: float | None) -> float:
+    """The share of each head's dimensions that turns."""
+    if partial is None:
+        reader.only("partial_rotary_factor", 1.0, reason="its heads are turned as a whole")
+        return 1.0
+    return reader.number("partial_rotary_factor", default=partial)
+
+
+def _turned(reader: Reader, dim: int, share: float) -> int:
+    turned = int(dim * share)
+    if share == 1.0 and dim % 2:
         raise ConfigError(
             f"The head dimension must be even for rotary positions, which turn pairs, but is {dim} ({reader.label}). "
             "Set `head_dim`, or a `hidden_size` that is an even multiple of `num_attention_heads`."
         )
-    theta = reader.number("rope_theta", least=1.0)
-    reader.value("rope_scaling")
-    reader.only("partial_rotary_factor", 1.0, reason="its heads are turned as a whole")
-    if not isinstance(reader.value("rope_parameters"), Mapping):
-        return RopeSpec(theta=theta, dim=dim)
-    with reader.nested("rope_parameters") as inner:
-        inner.only("partial_rotary_factor", 1.0, reason="its heads are turned as a whole")
-        return rotation(inner, reader, dim=dim, theta=theta)
+    if turned % 2 or not 0 < turned <= dim:
+        raise ConfigError(
+            f"`partial_rotary_factor` must turn pairs, but {share} of a head's {dim} dimensions is {turned} "
+            f"({reader.label})."
+        )
+    return turned
 
 
 def rotation(inner: Reader, outer: Reader, *, dim: int, theta: float) -> RopeSpec:
@@ -44,10 +62,10 @@ def rotation(inner: Reader, outer: Reader, *, dim: int, theta: float) -> RopeSpe
     kind = inner.value("type")
     kind = inner.value("rope_type") or kind or "default"
     theta = inner.number("rope_theta", default=theta, least=1.0)
-    return RopeSpec(theta=theta, dim=dim, scaling=_scaling(kind, inner, outer))
+    return RopeSpec(theta=theta, dim=dim, scaling=_scaling(kind, inner, outer, dim=dim))
 
 
-def _scaling(kind: str, inner: Reader, outer: Reader) -> RopeScaling | None:
+def _scaling(kind: str, inner: Reader, outer: Reader, *, dim: int) -> RopeScaling | None:
     match kind:
         case "default":
             return None
@@ -62,6 +80,8 @@ def _scaling(kind: str, inner: Reader, outer: Reader) -> RopeScaling | None:
             )
         case "yarn":
             return _yarn(inner, outer)
+        case "longrope" | "su":  # "su" in the first files
+            return _longrope(inner, outer, dim=dim)
         case _:
             raise ConfigError(
                 f"`rope_type` must be one of {', '.join(ROPE_TYPES)}, but is {kind!r} "
@@ -84,10 +104,7 @@ def _yarn(inner: Reader, outer: Reader) -> YarnScaling:
     `mscale` and `mscale_all_dim` are DeepSeek's variation.
     """
     original = _original(inner, outer)
-    if inner.value("factor") is None:
-        factor = outer.integer("max_position_embeddings") / original
-    else:
-        factor = inner.number("factor", least=1e-6)
+    factor = _factor(inner, outer, original)
     mscale, mscale_all = inner.number("mscale", default=0.0), inner.number("mscale_all_dim", default=0.0)
     if inner.value("attention_factor") is not None:
         attention = inner.number("attention_factor")
@@ -103,6 +120,40 @@ def _yarn(inner: Reader, outer: Reader) -> YarnScaling:
         beta_slow=inner.number("beta_slow", default=1.0),
         truncate=inner.flag("truncate", default=True),
     )
+
+
+def _factor(inner: Reader, outer: Reader, original: int) -> float:
+    """How many times longer the text may be than before scaling."""
+    if inner.value("factor") is None:
+        return outer.integer("max_position_embeddings") / original
+    return inner.number("factor", least=1e-6)
+
+
+def _longrope(inner: Reader, outer: Reader, *, dim: int) -> LongRopeScaling:
+    """The scaling of arXiv:2402.13753, whose §3.2 gives the attention factor sqrt(1 + ln(factor) / ln(original))."""
+    original = _original(inner, outer)
+    factor = _factor(inner, outer, original)
+    if inner.value("attention_factor") is not None:
+        attention = inner.number("attention_factor")
+    else:
+        attention = 1.0 if factor <= 1 else math.sqrt(1 + math.log(factor) / math.log(original))
+    return LongRopeScaling(
+        short_factors=_factors(inner, "short_factor", count=dim // 2),
+        long_factors=_factors(inner, "long_factor", count=dim // 2),
+        original_positions=original,
+        attention_factor=attention,
+    )
+
+
+def _factors(inner: Reader, key: str, *, count: int) -> tuple[float, ...]:
+    values = inner.value(key)
+    right = isinstance(values, list) and len(values) == count
+    if not right or not all(isinstance(value, int | float) and value > 0 for value in values):
+        raise ConfigError(
+            f"`{inner.within}.{key}` must be a list of {count} positive numbers, one for each pair of dimensions that "
+            f"turns, but is {values!r:.80} ({inner.label})."
+        )
+    return tuple(float(value) for value in values)
 
 
 def _temperature(factor: float, mscale: float) -> float:

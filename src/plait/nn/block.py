@@ -22,7 +22,7 @@ from plait.nn.mlp import MLP
 from plait.nn.norm import Norm
 from plait.nn.record import Recorder
 from plait.nn.rope import Rotation
-from plait.nn.spec import LayerSpec, MaskSpec, RopeSpec, SublayerSpec
+from plait.nn.spec import LayerSpec, MaskSpec, ParallelLayerSpec, RopeSpec, SublayerSpec
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,51 @@ class Around(nn.Module):
         __call__ = forward
 
 
+def _attend(
+    attention: Attention, x: Tensor, context: Context, cache: LayerCache | None, record: Recorder | None
+) -> Tensor:
+    """Self-attention with what the layers share."""
+    spec = attention.spec
+    return attention(
+        x,
+        context.masks[spec.mask],
+        rotation=context.rotations[spec.rope] if spec.rope else None,
+        cache=cache,
+        capacity=context.capacity,
+        weights=record.attentions if record else None,
+    )
+
+
+class ParallelLayer(nn.Module):
+    """Self-attention and an MLP side by side: `x + attention(norm(x)) + mlp(norm(x))`."""
+
+    def __init__(self, spec: ParallelLayerSpec, width: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.norm = Norm(spec.norm, width)
+        self.mlp_norm = Norm(spec.mlp_norm, width) if spec.mlp_norm else None
+        self.attention = Attention(spec.attention, width)
+        self.mlp = MLP(spec.mlp, width)
+
+    def forward(
+        self, x: Tensor, context: Context, *, cache: LayerCache | None = None, record: Recorder | None = None
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D). What is recorded as "attention" is what attention adds."""
+        y = self.norm(x)
+        attended = _attend(self.attention, y, context, cache, record)
+        if record:
+            record.sublayer("attention", attended)
+        added = self.mlp(y if self.mlp_norm is None else self.mlp_norm(x))
+        for part in (attended, added):
+            x = x + functional.dropout(part, self.spec.dropout, training=self.training)
+        if record:
+            record.sublayer("mlp", x)
+        return x
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
 class Layer(nn.Module):
     """Self-attention, attention over `context.memory` where the spec has it, and an MLP."""
 
@@ -83,17 +128,9 @@ class Layer(nn.Module):
         self, x: Tensor, context: Context, *, cache: LayerCache | None = None, record: Recorder | None = None
     ) -> Tensor:
         """(B, T, D) -> (B, T, D)."""
-        attention = self.spec.attention
 
         def attend(y: Tensor) -> Tensor:
-            return self.attention(
-                y,
-                context.masks[attention.mask],
-                rotation=context.rotations[attention.rope] if attention.rope else None,
-                cache=cache,
-                capacity=context.capacity,
-                weights=record.attentions if record else None,
-            )
+            return _attend(self.attention, y, context, cache, record)
 
         def attend_to_memory(y: Tensor) -> Tensor:
             assert self.cross is not None

@@ -12,18 +12,23 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from plait.nn.spec import LinearScaling, Llama3Scaling, RopeSpec, YarnScaling
+from plait.nn.spec import LinearScaling, Llama3Scaling, LongRopeScaling, RopeSpec, YarnScaling
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines, float32 (B or 1, 1, T, R/2), of the angle of each pair of dimensions at each position."""
+    """Cosines and sines, float32 (B or 1, 1, T, R/2), of the angle of each pair of dimensions at each position; and
+    whether pairs are neighbours."""
 
     cosine: Tensor
     sine: Tensor
+    interleaved: bool = False
 
 
-def frequencies(spec: RopeSpec, *, device: torch.device | None = None) -> tuple[Tensor, float]:
-    """The angle per position of each pair of dimensions, float32 (R/2,), and the factor on the rotated vectors."""
+def frequencies(spec: RopeSpec, *, length: int = 0, device: torch.device | None = None) -> tuple[Tensor, float]:
+    """The angle per position of each pair of dimensions, float32 (R/2,), and the factor on the rotated vectors.
+
+    `length` is the number of positions of the text, on which one of the scalings depends.
+    """
     exponents = torch.arange(0, spec.dim, 2, dtype=torch.float32, device=device) / spec.dim
     plain = 1.0 / spec.theta**exponents
     match spec.scaling:
@@ -35,6 +40,9 @@ def frequencies(spec: RopeSpec, *, device: torch.device | None = None) -> tuple[
             return _llama3(plain, scaling), 1.0
         case YarnScaling() as scaling:
             return _yarn(plain, spec, scaling), scaling.attention_factor
+        case LongRopeScaling() as scaling:
+            factors = scaling.long_factors if length > scaling.original_positions else scaling.short_factors
+            return plain / plain.new_tensor(factors), scaling.attention_factor
 
 
 def _llama3(plain: Tensor, scaling: Llama3Scaling) -> Tensor:
@@ -68,17 +76,24 @@ def _yarn(plain: Tensor, spec: RopeSpec, scaling: YarnScaling) -> Tensor:
 
 def rotation(spec: RopeSpec, positions: Tensor) -> Rotation:
     """The tables for `positions` (B or 1, T)."""
-    per_position, factor = frequencies(spec, device=positions.device)
+    # To know the length is a copy from the device, so only where it matters.
+    length = int(positions.max()) + 1 if isinstance(spec.scaling, LongRopeScaling) else 0
+    per_position, factor = frequencies(spec, length=length, device=positions.device)
     # (B, T) x (R/2,) -> (B, 1, T, R/2): the same for every head
     angles = positions[:, None, :, None].float() * per_position
-    return Rotation(angles.cos() * factor, angles.sin() * factor)
+    return Rotation(angles.cos() * factor, angles.sin() * factor, spec.interleaved)
 
 
 def rotate(x: Tensor, tables: Rotation) -> Tensor:
-    """Rotate the first R dimensions of each head of `x` (B, H, T, D); dimension i turns with dimension i + R/2."""
+    """Rotate the first R dimensions of each head of `x` (B, H, T, D); dimension i turns with dimension i + R/2, or
+    2i with 2i + 1 when the tables are interleaved."""
     half = tables.cosine.shape[-1]
-    first, second, rest = x[..., :half].float(), x[..., half : 2 * half].float(), x[..., 2 * half :]
-    turned = torch.cat(
-        (first * tables.cosine - second * tables.sine, second * tables.cosine + first * tables.sine), dim=-1
-    ).to(x.dtype)
+    whole, rest = x[..., : 2 * half].float(), x[..., 2 * half :]
+    if tables.interleaved:
+        first, second = whole[..., ::2], whole[..., 1::2]
+    else:
+        first, second = whole[..., :half], whole[..., half:]
+    pair = first * tables.cosine - second * tables.sine, second * tables.cosine + first * tables.sine
+    # twice (B, H, T, R/2) -> (B, H, T, R)
+    turned = (torch.stack(pair, dim=-1).flatten(-2) if tables.interleaved else torch.cat(pair, dim=-1)).to(x.dtype)
     return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)

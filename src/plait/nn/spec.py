@@ -57,15 +57,33 @@ class YarnScaling:
     truncate: bool = True
 
 
-RopeScaling = LinearScaling | Llama3Scaling | YarnScaling
+@dataclass(frozen=True, kw_only=True)
+class LongRopeScaling:
+    """A divisor of its own for each frequency (LongRoPE, arXiv:2402.13753): `short_factors` in calls whose positions
+    all lie below `original_positions`, `long_factors` in others.
+
+    `attention_factor` multiplies the rotated vectors. Keys that a cache already holds keep the rotation they got.
+    """
+
+    short_factors: tuple[float, ...]
+    long_factors: tuple[float, ...]
+    original_positions: int
+    attention_factor: float
+
+
+RopeScaling = LinearScaling | Llama3Scaling | YarnScaling | LongRopeScaling
 
 
 @dataclass(frozen=True, kw_only=True)
 class RopeSpec:
-    """Rotary positions on the first `dim` dimensions of each head, in halves (arXiv:2104.09864)."""
+    """Rotary positions on the first `dim` dimensions of each head (arXiv:2104.09864).
+
+    A pair that turns together is dimensions i and i + dim/2, or neighbours 2i and 2i + 1 when `interleaved`.
+    """
 
     theta: float
     dim: int
+    interleaved: bool = False
     scaling: RopeScaling | None = None
 
 
@@ -144,6 +162,20 @@ class LayerSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ParallelLayerSpec:
+    """One layer whose two parts read the same input: `x + attention(norm(x)) + mlp(norm(x))`.
+
+    The MLP shares the norm, or has `mlp_norm` of its own. `dropout` acts on what each part adds.
+    """
+
+    attention: AttentionSpec
+    mlp: MLPSpec
+    norm: NormSpec
+    mlp_norm: NormSpec | None = None
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class LearnedPositions:
     """A table of `count` trained vectors; position 0 has the row `offset`.
 
@@ -202,7 +234,7 @@ class StackSpec:
 
     width: int
     frontend: TextFrontendSpec
-    layers: tuple[LayerSpec, ...]
+    layers: tuple[LayerSpec | ParallelLayerSpec, ...]
     norm: NormSpec | None = None
     relative_bias: RelativeBiasSpec | None = None
     repeats: int = 1

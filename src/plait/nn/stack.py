@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from plait.errors import ConfigError
-from plait.nn.block import Context, Layer
+from plait.nn.block import Context, Layer, ParallelLayer
 from plait.nn.cache import Cache
 from plait.nn.frontend import TextFrontend
 from plait.nn.mask import Mask, allowed, biased, plain
@@ -20,7 +20,7 @@ from plait.nn.norm import Norm
 from plait.nn.position import RelativeBias
 from plait.nn.record import Recorder
 from plait.nn.rope import rotation
-from plait.nn.spec import LearnedPositions, MaskSpec, StackSpec
+from plait.nn.spec import LayerSpec, LearnedPositions, MaskSpec, StackSpec
 
 
 class Stack(nn.Module):
@@ -30,7 +30,10 @@ class Stack(nn.Module):
         super().__init__()
         self.spec = spec
         self.frontend = TextFrontend(spec.frontend, spec.width)
-        self.layers = nn.ModuleList(Layer(layer, spec.width) for layer in spec.layers)
+        self.layers = nn.ModuleList(
+            Layer(layer, spec.width) if isinstance(layer, LayerSpec) else ParallelLayer(layer, spec.width)
+            for layer in spec.layers
+        )
         self.norm = Norm(spec.norm, spec.width) if spec.norm else None
         self.relative_bias = _relative_bias(spec)
         # Equal specs share one mask and one table: a forward makes each distinct one once.
