@@ -6,13 +6,21 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 
 from plait.errors import ConfigError
-from plait.models.auto import AutoModel, AutoModelForCausalLM, AutoModelForMultipleChoice
+from plait.models.auto import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForMultipleChoice,
+    AutoModelForSequenceClassification,
+)
 from plait.models.config import Config
-from plait.models.family import rules_for
+from plait.models.family import rules_for, topology
 from plait.models.model import PretrainedModel
+from plait.models.reader import Reader
 from plait.models.registry import family_of
+from plait.nn.spec import Topology
 
 TINY = {
     "vocab_size": 29,
@@ -47,6 +55,8 @@ def test_a_family_answers_to_usual_and_own_names() -> None:
         ("roberta", {"pad_token_id": None}, "`pad_token_id` is missing"),
         ("albert", {"num_hidden_groups": 2}, "`num_hidden_groups` is 2 .*: all its layers share their weights"),
         ("albert", {"is_decoder": True}, "`is_decoder` is True .*: it was never trained to write"),
+        ("modernbert", {"classifier_pooling": "last"}, "`classifier_pooling` must be cls or mean, but is 'last'"),
+        ("modernbert", {"hidden_size": 6}, r"must be an even multiple of `num_attention_heads` \(2\), but is 6"),
         ("mpnet", {"is_decoder": True}, "`is_decoder` is True .*: it was never trained to write"),
         ("mpnet", {"relative_attention_num_buckets": 16}, "`relative_attention_num_buckets` is 16 .* into so many"),
     ],
@@ -54,7 +64,7 @@ def test_a_family_answers_to_usual_and_own_names() -> None:
 def test_what_is_refused(model_type: str, changes: dict[str, Any], text: str) -> None:
     changes = {**({"intermediate_size": None} if model_type == "distilbert" else {}), **changes}
     with pytest.raises(ConfigError, match=text):
-        made(model_type, **changes)
+        made(model_type, AutoModelForSequenceClassification, **changes)
 
 
 def test_what_the_heads_of_electra_refuse() -> None:
@@ -105,3 +115,91 @@ def test_repeated_layers_take_one_head_mask() -> None:
 def test_heads_of_pretraining_are_known_and_ignored(model_type: str, name: str) -> None:
     plan = rules_for(family_of(model_type, label="x"), "sequence_classification").plan([name])
     assert set(plan.ignored) == {name}
+
+
+REFERENCES = {
+    "albert": "AlbertConfig",
+    "bert": "BertConfig",
+    "distilbert": "DistilBertConfig",
+    "electra": "ElectraConfig",
+    "modernbert": "ModernBertConfig",
+    "mpnet": "MPNetConfig",
+    "roberta": "RobertaConfig",
+    "xlm-roberta": "XLMRobertaConfig",
+}
+
+
+def read(**values: Any) -> Topology:
+    config = Config(values, label="config.json of x")
+    family = family_of(config.model_type, label="x")
+    return topology(family, "masked_lm", Reader(config, label="config.json of x", family=family.NAME))
+
+
+@pytest.mark.parametrize("family", REFERENCES)
+def test_defaults_are_those_of_the_reference(family: str) -> None:
+    """A configuration leaves out what equals the default; one that means something else is another network."""
+    reference = getattr(transformers, REFERENCES[family])()
+    defaults = family_of(family, label="x").DEFAULTS
+    ours = {key: value for key, value in defaults.items() if value is not None and hasattr(reference, key)}
+    assert ours == {key: getattr(reference, key) for key in ours}
+    assert len(ours) > 10
+    assert read(**reference.to_dict()) == read(model_type=family)
+
+
+# What published files hold beside the keys above.
+PUBLISHED: dict[str, dict[str, Any]] = {
+    "distilbert": {"sinusoidal_pos_embds": False, "tie_weights_": True},
+    "roberta": {
+        "gradient_checkpointing": False,
+        "position_embedding_type": "absolute",
+        "transformers_version": "4.6.0",
+    },
+    "xlm-roberta": {"output_past": True, "position_embedding_type": "absolute"},
+    "electra": {"position_embedding_type": "absolute", "transformers_version": "4.2.2"},
+    "mpnet": {"architectures": ["MPNetForMaskedLM"], "relative_attention_num_buckets": 32},
+    "albert": {
+        "down_scale_factor": 1,
+        "gap_size": 0,
+        "inner_group_num": 1,
+        "layers_to_keep": [],
+        "net_structure_type": 0,
+        "num_hidden_groups": 1,
+        "num_memory_blocks": 0,
+    },
+    "modernbert": {
+        "cls_token_id": 50281,
+        "deterministic_flash_attn": False,
+        "global_attn_every_n_layers": 3,
+        "global_rope_theta": 160000.0,
+        "initializer_cutoff_factor": 2.0,
+        "layer_norm_eps": 1e-05,
+        "local_attention": 128,
+        "local_rope_theta": 10000.0,
+        "position_embedding_type": "absolute",
+        "reference_compile": True,
+        "repad_logits_with_grad": False,
+        "sparse_pred_ignore_index": -100,
+        "sparse_prediction": False,
+    },
+}
+
+
+@pytest.mark.parametrize("family", PUBLISHED)
+def test_published_files_are_read(family: str) -> None:
+    assert read(model_type=family, **PUBLISHED[family]) == read(model_type=family)
+    with pytest.raises(ConfigError, match="`attention_window` = 7"):
+        read(model_type=family, **PUBLISHED[family], attention_window=7)
+
+
+def test_older_keys_of_modernbert_say_the_same() -> None:
+    older = {"global_attn_every_n_layers": 2, "global_rope_theta": 70.0, "local_rope_theta": 30.0}
+    newer = {
+        "layer_types": ["full_attention", "sliding_attention", "full_attention"],
+        "rope_parameters": {
+            "full_attention": {"rope_type": "default", "rope_theta": 70.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 30.0},
+        },
+    }
+    of_older = read(model_type="modernbert", num_hidden_layers=3, **older)
+    assert of_older == read(model_type="modernbert", num_hidden_layers=3, **newer)
+    assert of_older != read(model_type="modernbert", num_hidden_layers=3, **{**older, "local_rope_theta": 31.0})

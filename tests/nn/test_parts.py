@@ -119,6 +119,15 @@ def test_mlp(gated: bool) -> None:
     torch.testing.assert_close(mlp(x), hidden @ mlp.down.weight.T + mlp.down.bias, **CLOSE)
 
 
+def test_what_an_mlp_drops() -> None:
+    """What goes into the last layer: with all of it dropped, the bias alone is left."""
+    mlp = MLP(MLPSpec(width=7, activation="silu", bias=True, dropout=1.0), 5)
+    randomise(mlp)
+    x = torch.randn(2, 3, 5)
+    assert not torch.equal(mlp(x), mlp.down.bias.expand(2, 3, 5))
+    assert torch.equal(mlp.train()(x), mlp.down.bias.expand(2, 3, 5))
+
+
 def test_slots_around_a_sublayer() -> None:
     """after(x + branch(f(before(x)))), each slot with weights of its own."""
     norm = NormSpec(kind="rms", eps=0.1)

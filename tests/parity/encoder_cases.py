@@ -25,13 +25,19 @@ SIZES = {
 _DISTIL = {"vocab_size": 53, "dim": 32, "hidden_dim": 40, "n_layers": 3, "n_heads": 4, "max_position_embeddings": 40}
 
 ROBERTA = {**SIZES, "pad_token_id": 1}
+MODERN = {key: value for key, value in SIZES.items() if key != "layer_norm_eps"}
+MODERN |= {"norm_eps": 1e-3, "pad_token_id": 0, "local_attention": 10, "bos_token_id": 1, "eos_token_id": 2}
+THETAS: dict[str, dict[str, Any]] = {
+    "full_attention": {"rope_type": "default", "rope_theta": 300.0},
+    "sliding_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0},
+}
 
 # Families whose bare network ends with a pooler.
 POOLERS = ("AlbertConfig", "BertConfig", "MPNetConfig", "RobertaConfig", "XLMRobertaConfig")
 # Families that count positions over the tokens that are no padding, from behind the padding's id.
 COUNTED = ("MPNetConfig", "RobertaConfig", "XLMRobertaConfig")
-# Families with a relative bias, for which the reference counts slots even where positions are given.
-RELATIVE = ("MPNetConfig",)
+# Families with distances, for which the reference counts slots even where positions are given.
+RELATIVE = ("MPNetConfig", "ModernBertConfig")
 
 # name -> configuration class, its values, tasks
 ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
@@ -62,6 +68,22 @@ ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         ("base", "masked_lm", "sequence_classification"),
     ),
     "albert-two-inner": ("AlbertConfig", {**SIZES, "embedding_size": 16, "inner_group_num": 2}, ("base",)),
+    "modernbert": ("ModernBertConfig", {**MODERN, "rope_parameters": THETAS}, TASKS),
+    "modernbert-mean-biased-untied": (
+        "ModernBertConfig",
+        {
+            **MODERN,
+            **dict.fromkeys(["attention_bias", "mlp_bias", "norm_bias", "classifier_bias"], True),
+            "classifier_activation": "relu",
+            "classifier_pooling": "mean",
+            "decoder_bias": False,
+            "hidden_activation": "silu",
+            "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+            "num_labels": 1,
+            "tie_word_embeddings": False,
+        },
+        ("base", "masked_lm", "sequence_classification"),
+    ),
     "electra": ("ElectraConfig", {**SIZES, "embedding_size": 16}, TASKS),
     "electra-square-relu-untied": (
         "ElectraConfig",
@@ -76,6 +98,11 @@ ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     ),
     "electra-decoder": ("ElectraConfig", {**SIZES, "embedding_size": 16, "is_decoder": True}, ("base", "causal_lm")),
 }
+
+
+def _theta(kind: str) -> dict[str, Any]:
+    return {"rope_parameters": {**THETAS, kind: {**THETAS[kind], "rope_theta": 600.0}}}
+
 
 # What is changed of a reference, as in decoder_cases.
 ENCODERS_CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
@@ -99,6 +126,13 @@ ENCODERS_CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "albert layer": ("albert", {}, "encoder.albert_layer_groups.0.albert_layers.0.ffn_output.bias"),
     "albert depth": ("albert", {"num_hidden_layers": 4}, None),
     "albert projection": ("albert-square-relu-untied", {}, "encoder.embedding_hidden_mapping_in.bias"),
+    "modernbert eps": ("modernbert", {"norm_eps": 1e-2}, None),
+    "modernbert window": ("modernbert", {"local_attention": 12}, None),
+    "modernbert theta": ("modernbert", _theta("full_attention"), None),
+    "modernbert local theta": ("modernbert", _theta("sliding_attention"), None),
+    "modernbert gate": ("modernbert", {}, "layers.1.mlp.Wi.weight"),
+    "modernbert order": ("modernbert-mean-biased-untied", {"layer_types": ["full_attention"] * 3}, None),
+    "modernbert bias": ("modernbert-mean-biased-untied", {}, "layers.2.attn.Wo.bias"),
     "electra eps": ("electra", {"layer_norm_eps": 1e-2}, None),
     "electra scale": ("electra", {}, "scale"),
     "electra projection": ("electra", {}, "embeddings_project.bias"),

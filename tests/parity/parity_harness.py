@@ -271,6 +271,7 @@ def _heard(model: nn.Module, names: dict[str, str], heard: dict[str, Tensor]) ->
 _ATTENDED = {
     "BertLayer": "attention",
     "TransformerBlock": "sa_layer_norm",
+    "ModernBertEncoderLayer": "<mlp_norm",
     **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer", "ElectraLayer", "MPNetLayer", "AlbertLayer"], "attention"),
     "GPT2Block": "<ln_2",
     "GPTNeoXLayer": "attention",

@@ -38,7 +38,7 @@ class Head:
     """
 
     architecture: str
-    pool: PoolSpec | None = None
+    pool: PoolSpec | Callable[[Reader], PoolSpec] | None = None
     spec: Callable[[Reader], HeadSpec] | None = None
     rules: tuple[Rule, ...] = ()
     stack: Rules | None = None
@@ -96,7 +96,7 @@ def topology(family: Family, task: str, reader: Reader) -> Topology:
     head = family.HEADS[task]
     whole = replace(family.spec(reader), head=head.spec(reader) if head.spec else None)
     if isinstance(whole, Single):
-        whole = replace(whole, pool=head.pool)
+        whole = replace(whole, pool=head.pool(reader) if callable(head.pool) else head.pool)
     reader.account(family.IGNORED)
     return whole
 

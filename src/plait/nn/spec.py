@@ -127,12 +127,16 @@ class AttentionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class MLPSpec:
-    """`down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))` when gated (arXiv:2002.05202)."""
+    """`down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))` when gated (arXiv:2002.05202).
+
+    `dropout` acts on what goes into `down`.
+    """
 
     width: int
     activation: Activation
     gated: bool = False
     bias: bool = False
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
