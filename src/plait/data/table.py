@@ -279,7 +279,7 @@ class Table:
         return pa.table(arrays, names=names) if names else pa.table({})
 
     def _chunks(self, name: str) -> Iterator[Any]:
-        store, rows = self.columns[name]
+        store, rows = self.column(name)
         if isinstance(rows, range):
             yield from store.parts(rows.start, rows.start + len(rows))
             return
