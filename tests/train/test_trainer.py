@@ -514,7 +514,7 @@ class Memory(TrainerCallback):
 rows = [{"x": [0.5], "labels": np.zeros(20_000, np.float32)}] * 3000
 metrics = {"streams": ["mae"], "none": None, "keeps": lambda prediction: {"rows": len(prediction.predictions)}}
 memory = Memory()
-args = TrainingArguments(output_dir=sys.argv[2], report_to="none", per_device_eval_batch_size=8)
+args = TrainingArguments(output_dir=sys.argv[2], report_to="none", loss="mse")
 Trainer(Wide(), args, compute_metrics=metrics[sys.argv[1]], callbacks=[memory]).evaluate(rows)
 print(max(memory.bytes) - memory.bytes[20])  # after a warm-up of the allocator
 """
