@@ -45,7 +45,15 @@ _LAYER_NORM = {"rms_norm_eps": None, "layer_norm_eps": 0.1, "num_key_value_heads
 _LONG = {
     "rope_scaling": {"type": "longrope", "short_factor": [1.0, 1.1, 1.3, 1.6], "long_factor": [1.0, 2.0, 3.0, 4.0]}
 }
+# Their sides have sizes of their own.
+_BART = {"init_std": 0.2, "encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40}
+_BART |= {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 20, "pad_token_id": 0}
+_BART |= {"dropout": 0.0, "intermediate_size": None, "scale_embedding": True, "decoder_start_token_id": 1}
+_T5 = {"d_kv": 8, "d_ff": 40, "layer_norm_epsilon": 1.0, "dropout_rate": 0.0, "intermediate_size": None}
+_T5 |= {"relative_attention_num_buckets": 8, "relative_attention_max_distance": 6, "initializer_range": None}
 CONFIGS: dict[str, dict[str, Any]] = {
+    **{name: {"model_type": name, **_BART} for name in ("bart", "mbart", "marian", "pegasus")},
+    **{name: {"model_type": name, **_T5} for name in ("t5", "mt5")},
     "transformer": {
         "model_type": "transformer",
         "layer_norm_eps": 1.0,  # what its norms see is large
@@ -130,7 +138,7 @@ def spec_of(name: str, task: str) -> Topology:
 NORM = NormSpec(kind="rms", eps=1e-2)
 CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("NormSpec", "kind"): lambda kind: "rms" if kind == "layer" else "layer",
-    ("NormSpec", "eps"): lambda eps: eps * 10,
+    ("NormSpec", "eps"): lambda eps: eps * 10 if eps > 1e-4 else 5.0,  # some families fix it at 1e-5
     ("NormSpec", "bias"): lambda bias: not bias,
     ("NormSpec", "offset"): lambda offset: offset + 1,
     ("LinearScaling", "factor"): lambda factor: factor * 2,
@@ -167,6 +175,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("LearnedPositions", "count"): lambda count: count + 1,
     ("LearnedPositions", "offset"): lambda offset: offset + 1,
     ("LearnedPositions", "over"): lambda over: "tokens" if over == "slots" else "slots",
+    ("SinusoidalPositions", "halves"): lambda halves: not halves,
     ("TextFrontendSpec", "vocabulary"): lambda count: count + 1,
     ("TextFrontendSpec", "width"): lambda width: width + 1 if width else 24,
     ("TextFrontendSpec", "positions"): lambda p: (
@@ -196,11 +205,12 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("TransformSpec", "dropout"): lambda dropout: 0.5,
     ("LanguageHeadSpec", "transform"): lambda part: None if part else specs.TransformSpec(activation="tanh"),
     ("LanguageHeadSpec", "softcap"): lambda cap: 2.0,
+    ("LanguageHeadSpec", "scale"): lambda scale: scale * 2,
     ("ClassifierHeadSpec", "labels"): lambda count: count + 1,
     ("ClassifierHeadSpec", "bias"): lambda bias: not bias,
     ("ClassifierHeadSpec", "transform"): lambda part: None if part else specs.TransformSpec(activation="tanh"),
     ("ClassifierHeadSpec", "dropout"): lambda dropout: 0.5,
-    ("EncoderDecoder", "head"): lambda head: None,
+    ("EncoderDecoder", "head"): lambda head: None if head else specs.LanguageHeadSpec(vocabulary=29, tied=True),
     ("EncoderDecoder", "shared"): lambda shared: not shared,
     ("Single", "pool"): lambda pool: None if pool else specs.PoolSpec(where="last"),
     ("Single", "head"): lambda head: None if head else specs.ClassifierHeadSpec(labels=3),
@@ -261,9 +271,9 @@ def outputs(network: Network) -> list[Tensor]:
     torch.manual_seed(0)
     with torch.no_grad():
         if isinstance(network, EncoderDecoderModel):
-            hidden = network.train()(tokens, tokens.flip(1), valid=valid)
-            assert hidden.memory is not None
-            return [hidden.memory[valid], hidden.states, *([] if hidden.scores is None else [hidden.scores])]
+            hidden = network.train()(tokens, tokens.flip(1), valid=valid, targets_valid=valid)
+            parts = (hidden.memory, hidden.states, hidden.scores)
+            return [part[valid] for part in parts if part is not None]
         hidden = network.train()(tokens, valid=valid)
     states = hidden.states[valid]
     return [part for part in (states, hidden.pooled, hidden.scores) if part is not None]
@@ -296,6 +306,11 @@ def padding_gradient(network: Network) -> Tensor:
         ("llama-yarn", "base"),
         ("qwen2", "causal_lm"),
         ("transformer", "seq2seq_lm"),
+        ("bart", "seq2seq_lm"),
+        ("mbart", "base"),
+        ("marian", "seq2seq_lm"),
+        ("t5", "seq2seq_lm"),
+        ("mt5", "seq2seq_lm"),
         ("qwen3", "causal_lm"),
         ("gemma2", "causal_lm"),
         ("gpt2", "causal_lm"),

@@ -17,7 +17,12 @@ from plait.nn.spec import LinearScaling, Llama3Scaling, RopeSpec, Single, YarnSc
 _TINY = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 11}
 _GROUPED = {**_TINY, "num_key_value_heads": 2}
 _PAIR = {"num_encoder_layers": 2, "num_decoder_layers": 1, "num_hidden_layers": None}
+# A width of 8 and a vocabulary of 11 beside the families' own defaults.
+_SIDES = {"vocab_size": 11, "d_model": 8, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+_SIDES |= {"encoder_layers": 2, "decoder_layers": 1}
 TINY = {
+    **dict.fromkeys(("bart", "mbart", "marian", "pegasus"), _SIDES),
+    **dict.fromkeys(("t5", "mt5"), {"vocab_size": 11, "d_model": 8, "d_kv": 4, "num_heads": 2, "num_layers": 2}),
     "transformer": {**_TINY, **_PAIR},
     "gemma2": {**_GROUPED, "head_dim": 4},
     "gemma3_text": {**_GROUPED, "head_dim": 4},

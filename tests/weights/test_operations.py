@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.errors import WeightsError
-from plait.weights.operations import Concat, Operation, PermuteRope, Split, Stack, Transpose
+from plait.weights.operations import Concat, Operation, PermuteRope, Row, Split, Stack, Transpose
 
 
 def numbers(*shape: int) -> torch.Tensor:
@@ -41,6 +41,12 @@ class TestOperations:
         assert PermuteRope(heads=1).to_ours([numbers(6)])[0].tolist() == [0, 2, 4, 1, 3, 5]
         assert PermuteRope(heads=2).to_ours([numbers(8)])[0].tolist() == [0, 2, 1, 3, 4, 6, 5, 7]
 
+    def test_row(self) -> None:
+        assert Row().to_ours([numbers(1, 3)])[0].tolist() == [0, 1, 2]
+        assert Row().to_theirs([numbers(3)])[0].tolist() == [[0, 1, 2]]
+        with pytest.raises(WeightsError, match=r"\(2, 3\) is not a matrix of one row"):
+            Row().to_ours([numbers(2, 3)])
+
     def test_transpose_and_stack(self) -> None:
         assert Transpose().to_ours([numbers(2, 3), numbers(3)])[0].tolist() == [[0, 3], [1, 4], [2, 5]]
         assert Transpose().to_ours([numbers(3)])[0].tolist() == [0, 1, 2]
@@ -68,6 +74,7 @@ class TestOperations:
             (split_operation, [theirs]),
             (Concat(sizes=sizes, dim=dim, blocks=blocks), parts),
             (Transpose(), [theirs]),
+            (Row(), [theirs[:1, :, 0]]),
             (PermuteRope(heads=2), [theirs]),
             (Stack(count=3), [theirs, theirs + 1, theirs + 2]),
         ):

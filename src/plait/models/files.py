@@ -28,7 +28,7 @@ from plait.models.registry import family_of
 from plait.models.seq2seq import Seq2SeqModel
 from plait.models.tasks import TASKS
 from plait.nn.build import build, initialise
-from plait.nn.spec import PoolSpec, Single, Topology
+from plait.nn.spec import EncoderDecoder, LanguageHeadSpec, PoolSpec, Single, Topology
 from plait.nn.topology import EncoderDecoderModel, SingleModel
 from plait.weights.checkpoint import Checkpoint, open_checkpoint
 from plait.weights.load import load_into
@@ -61,7 +61,7 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     if task == "base" and isinstance(spec, Single) and _dense(spec.pool) and "pool." in _absent(checkpoint, rules):
         logger("models").info("%s has no pooler: pooler_output is None.", checkpoint.label)
         spec = replace(spec, pool=None)
-    network = build(spec)
+    network = build(_without_bias(spec, checkpoint, rules))
     rules, fresh = _fit_head(network, checkpoint, rules, task=task, redraw=options.ignore_mismatched_sizes)
     dtype, device = options.wanted_dtype() or _main_dtype(checkpoint), options.device()
     report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=device)
@@ -115,6 +115,14 @@ def read_topology(config: Config, task: str) -> Topology:
     """The network that a configuration describes, for one task; every key of it is accounted for."""
     family = family_of(config.model_type, label=config.label)
     return topology(family, task, Reader(config, label=config.label, family=family.NAME))
+
+
+def _without_bias(spec: Topology, checkpoint: Checkpoint, rules: Rules) -> Topology:
+    """Where a file of two stacks lacks the bias of the scores (it came with later versions of BART), there is none."""
+    if not (isinstance(spec, EncoderDecoder) and isinstance(spec.head, LanguageHeadSpec) and spec.head.bias):
+        return spec
+    present = (name for step in rules.plan(checkpoint.entries()).steps for name in step.ours)
+    return spec if "head.projection.bias" in present else replace(spec, head=replace(spec.head, bias=False))
 
 
 def _dense(pool: PoolSpec | None) -> bool:

@@ -18,13 +18,15 @@ from plait.nn.norm import Norm
 from plait.nn.spec import LearnedPositions, SinusoidalPositions, TextFrontendSpec
 
 
-def sinusoids(positions: Tensor, width: int) -> Tensor:
+def sinusoids(positions: Tensor, width: int, *, halves: bool = False) -> Tensor:
     """(B, T) positions -> (B, T, width) float32: sine on even, cosine on odd dimensions, wavelengths 2π to 20000π.
 
-    Source: arXiv:1706.03762 §3.5.
+    With `halves`, all sines come first. Source: arXiv:1706.03762 §3.5.
     """
     even = torch.arange(0, width, 2, dtype=torch.float32, device=positions.device)
     angles = positions[..., None].float() * torch.exp(even * (-math.log(10000.0) / width))
+    if halves:
+        return torch.cat((angles.sin(), angles.cos()), dim=-1)[..., :width]
     # (B, T, D/2, 2) -> (B, T, D): sine and cosine of a frequency side by side
     return torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)[..., :width]
 
@@ -65,7 +67,7 @@ class TextFrontend(nn.Module):
         if self.positions is not None:
             x = x + self.positions(positions + self.offset)
         elif isinstance(self.spec.positions, SinusoidalPositions):
-            x = x + sinusoids(positions, self.width).to(x.dtype)
+            x = x + sinusoids(positions, self.width, halves=self.spec.positions.halves).to(x.dtype)
         if self.norm is not None:
             x = self.norm(x)
         x = functional.dropout(x, self.spec.dropout, training=self.training)

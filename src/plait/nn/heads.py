@@ -91,7 +91,8 @@ class LanguageHead(_Transformed):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, D) -> (B, T, V)."""
-        scores: Tensor = self.projection(self.transformed(x))
+        x = self.transformed(x)
+        scores: Tensor = self.projection(x if self.spec.scale == 1.0 else x * self.spec.scale)
         if self.spec.softcap is not None:
             scores = self.spec.softcap * torch.tanh(scores / self.spec.softcap)
         return scores

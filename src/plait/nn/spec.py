@@ -193,7 +193,12 @@ class LearnedPositions:
 
 @dataclass(frozen=True, kw_only=True)
 class SinusoidalPositions:
-    """Fixed sines and cosines of geometrically spaced wavelengths (arXiv:1706.03762 §3.5): no parameter, no limit."""
+    """Fixed sines and cosines of geometrically spaced wavelengths (arXiv:1706.03762 §3.5): no parameter, no limit.
+
+    They alternate, or with `halves` all sines come first.
+    """
+
+    halves: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -269,7 +274,8 @@ class TransformSpec:
 class LanguageHeadSpec:
     """Scores over the vocabulary. `tied` shares the weight of the token embedding.
 
-    A `transform` comes first in masked-language heads; its dense layer leads to the width of the embedding.
+    A `transform` comes first in masked-language heads; its dense layer leads to the width of the embedding. `scale`
+    multiplies what is scored.
     """
 
     vocabulary: int
@@ -277,6 +283,7 @@ class LanguageHeadSpec:
     bias: bool = False
     transform: TransformSpec | None = None
     softcap: float | None = None
+    scale: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -126,6 +126,22 @@ class Transpose:
         return self.to_ours(tensors)
 
 
+@dataclass(frozen=True)
+class Row:
+    """Our vectors are matrices of one row there (BART keeps the bias of its scores so)."""
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """(1, n) -> (n), views."""
+        for tensor in tensors:
+            if tensor.dim() != 2 or tensor.shape[0] != 1:
+                raise WeightsError(f"{tuple(tensor.shape)} is not a matrix of one row")
+        return [tensor[0] for tensor in tensors]
+
+    def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """(n) -> (1, n), views."""
+        return [tensor[None] for tensor in tensors]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PermuteRope:
     """Rotary pairs in each of `heads` heads: theirs are neighbours (0, 1), (2, 3) …, ours (0, d/2), (1, d/2 + 1) ….

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from plait.errors import OptionError
-from plait.weights.operations import Concat, Operation, PermuteRope, Split, Stack, Transpose
+from plait.weights.operations import Concat, Operation, PermuteRope, Row, Split, Stack, Transpose
 from plait.weights.template import Binding, Template, declared_words
 
 if TYPE_CHECKING:
@@ -141,6 +141,11 @@ def stack(theirs: str, ours: str, *, over: str, count: int) -> Rule:
 def transpose(theirs: str | Rule, ours: str | None = None) -> Rule:
     """Their last two dimensions are swapped. `transpose(split(…))`: their tensor is swapped, then cut."""
     return _before(Transpose(), theirs, ours)
+
+
+def row(theirs: str, ours: str) -> Rule:
+    """Their tensor is a matrix of one row, ours the vector."""
+    return _rule([theirs], [ours], Row())
 
 
 def permute_rope(theirs: str | Rule, ours: str | None = None, *, heads: int) -> Rule:

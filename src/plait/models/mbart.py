@@ -1,0 +1,28 @@
+"""mBART (arXiv:2001.08210): BART in many languages, with norms before each sublayer and one behind each stack.
+
+Configuration: https://huggingface.co/facebook/mbart-large-50. A text ends with the token of its language, with which
+the decoder begins.
+"""
+
+from __future__ import annotations
+
+from plait.models import bart
+from plait.models.reader import Reader
+from plait.nn.spec import EncoderDecoder
+
+NAME = "MBart"
+
+SPELLINGS = bart.SPELLINGS
+DEFAULTS = {**bart.DEFAULTS, "decoder_start_token_id": None}
+IGNORED = bart.IGNORED
+
+
+def spec(reader: Reader) -> EncoderDecoder:
+    """The two stacks; see `Family.spec`."""
+    positions = bart.learned_positions(reader)
+    return bart.stacks(reader, before=True, embedding_norm=True, last_norm=True, positions=positions)
+
+
+RULES = bart.names(*bart.SHARED, bart.LEARNED_POSITIONS, bart.EMBEDDING_NORM, bart.LAST_NORM, before=True)
+
+HEADS = bart.heads(NAME, "MBartForConditionalGeneration", first="last_word")
