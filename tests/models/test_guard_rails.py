@@ -216,6 +216,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("Single", "head"): lambda head: None if head else specs.ClassifierHeadSpec(labels=3),
 }
 # Fields that hold another spec whose own fields are perturbed.
+    ("StackSpec", "dropout"): lambda dropout: 0.5,
 CONTAINERS = {
     *(("AttentionSpec", "mask"), ("AttentionSpec", "bias"), ("Single", "stack"), ("StackSpec", "frontend")),
     *(("ParallelLayerSpec", name) for name in ("attention", "mlp", "norm")),

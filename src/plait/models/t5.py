@@ -120,6 +120,7 @@ def _stack(reader: Reader, *, layers: int, decodes: bool) -> StackSpec:
         layers=(layer,) * layers,
         norm=norm,
         relative_bias=bias,
+        dropout=dropout,
     )
 
 

@@ -206,7 +206,7 @@ class TextFrontendSpec:
     """Token ids to vectors: `dropout(norm(scale * tokens + positions + segments))`, each part but the tokens optional.
 
     `padding` is the id of the padding token, or None: its vector receives no gradient. With a `width`, all tables and
-    the norm have that width, and a linear layer leads from it to the stack's (arXiv:1909.11942 §3.1).
+    the norm have that width, and a linear layer leads from it to the stack's (arXiv:1909.11942 §3.1). `dropout` acts on what the norm gives.
     """
 
     vocabulary: int
@@ -247,6 +247,7 @@ class StackSpec:
     norm: NormSpec | None = None
     relative_bias: RelativeBiasSpec | None = None
     repeats: int = 1
+    dropout: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from plait.errors import ConfigError
 from plait.nn.block import Context, Layer, ParallelLayer
@@ -90,6 +91,7 @@ class Stack(nn.Module):
         if record:
             record.states.append(x)
         return x
+        x = functional.dropout(x, self.spec.dropout, training=self.training)
 
     def _counted(self, where: Tensor, valid: Tensor | None, cache: Cache | None, batch: int) -> Tensor:
         """Positions for the table (B or 1, T): of the slots `where`, or counted over the tokens that are no padding."""
