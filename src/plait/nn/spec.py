@@ -206,7 +206,7 @@ class TextFrontendSpec:
     """Token ids to vectors: `dropout(norm(scale * tokens + positions + segments))`, each part but the tokens optional.
 
     `padding` is the id of the padding token, or None: its vector receives no gradient. With a `width`, all tables and
-    the norm have that width, and a linear layer leads from it to the stack's (arXiv:1909.11942 §3.1). `dropout` acts on what the norm gives.
+    the norm have that width, and a linear layer leads from it to the stack's (arXiv:1909.11942 §3.1).
     """
 
     vocabulary: int
@@ -238,7 +238,7 @@ class StackSpec:
     """A frontend, layers of one width, and a norm behind them. One entry per layer: a pattern is different entries.
 
     `relative_bias` is one for all layers, which then have the same number of heads. The layers run `repeats` times
-    with the same weights (arXiv:1909.11942 §3.1).
+    with the same weights (arXiv:1909.11942 §3.1). `dropout` acts on what the norm gives.
     """
 
     width: int
