@@ -11,12 +11,13 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "plait"
 
-BASE = {"errors", "settings", "console", "lazy"}
+BASE = {"errors", "settings", "console", "lazy", "disk"}
 ALLOWED: dict[str, set[str]] = {
     "errors": BASE,
     "settings": BASE,
     "console": BASE,
     "lazy": BASE,
+    "disk": BASE,
     "hub": BASE,
     "text": BASE,
     "media": BASE,

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from plait import console, settings
+from plait.disk import sync
 from plait.errors import HubError
 
 
@@ -94,32 +95,6 @@ def commit(folder: Path, target: Path) -> None:
     else:
         os.replace(folder, target)
     sync(target.parent)
-
-
-def sync(path: Path) -> None:
-    """Wait until a file's or folder's bytes are on the disk."""
-    if os.name == "nt" and path.is_dir():  # Windows cannot sync a folder, and orders renames itself
-        return
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write one JSON file in one step: a reader sees the old text or the new."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
 
 
 def read_json(path: Path) -> Any:

@@ -16,8 +16,9 @@ from typing import Protocol
 import httpx
 
 from plait import console
+from plait.disk import sync
 from plait.errors import IntegrityError
-from plait.hub.cache import Cache, require_space, sync
+from plait.hub.cache import Cache, require_space
 from plait.hub.listing import RemoteFile
 from plait.hub.session import Session
 from plait.hub.trail import NotHere

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from plait import console, settings
-from plait.hub.cache import Cache, read_json, slug, write_json
+from plait.disk import write_json
+from plait.hub.cache import Cache, read_json, slug
 from plait.hub.download import fresh_hash
 from plait.hub.listing import Request, complete, needed
 from plait.hub.names import SHA1, SHA256

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from plait.hub.cache import Cache, read_json, slug, write_json
+from plait.disk import write_json
+from plait.hub.cache import Cache, read_json, slug
 from plait.hub.listing import Kind, Listing, RemoteFile
 
 

@@ -14,7 +14,6 @@ synced and renamed; what a reader opens changes in one step, because `model.safe
 from __future__ import annotations
 
 import json
-import os
 import re
 import struct
 from collections.abc import Mapping, Sequence
@@ -23,13 +22,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from plait.disk import PARTIAL, replaced, sync
 from plait.errors import OptionError, WeightsError
 from plait.weights.safetensors import DTYPES
 
 ONE_FILE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 _SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
-_PARTIAL = ".partial"
 _UNITS = {"": 1, **{f"{letter}B": 1000**n for n, letter in enumerate(("", "K", "M", "G", "T"))}}
 _UNITS |= {f"{letter}IB": 1024**n for n, letter in enumerate(("K", "M", "G", "T"), start=1)}
 _STORED = {dtype: name for name, dtype in DTYPES.items()}
@@ -69,10 +68,10 @@ def save_state(
             write_safetensors({name: tensors[name] for name in names}, path, metadata=metadata)
         _write(folder / INDEX, [_index(tensors, shards, paths)])
         stale = [folder / ONE_FILE, *old]
-    leftovers = [file for file in folder.glob(f".model*.safetensors*{_PARTIAL}") if file.is_file()]
+    leftovers = [file for file in folder.glob(f".model*.safetensors*{PARTIAL}") if file.is_file()]
     for file in (*stale, *leftovers):  # in this order: the one that a reader would prefer goes first
         file.unlink(missing_ok=True)
-    _sync(folder)
+    sync(folder)
     return paths
 
 
@@ -159,32 +158,13 @@ def _index(tensors: Mapping[str, Tensor], shards: Sequence[Sequence[str]], paths
 
 
 def _write(path: Path, pieces: Sequence[bytes | Tensor]) -> None:
-    """Write the pieces aside, sync, rename, and sync the folder."""
-    partial = path.with_name(f".{path.name}{_PARTIAL}")
-    try:
-        with partial.open("wb") as file:
-            for piece in pieces:
-                file.write(piece if isinstance(piece, bytes) else _bytes(piece))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)  # a full disk must not stay full
-        raise
-    _sync(path.parent)
+    """Write the pieces one after another, as one file in one step."""
+    with replaced(path) as aside, aside.open("wb") as file:
+        for piece in pieces:
+            file.write(piece if isinstance(piece, bytes) else _bytes(piece))
 
 
 def _bytes(tensor: Tensor) -> memoryview:
     # Conjugation and negation may be pending marks on a view; the file holds plain numbers.
     plain = tensor.detach().to("cpu").resolve_conj().resolve_neg().contiguous()
     return plain.reshape(-1).view(torch.uint8).numpy().data
-
-
-def _sync(folder: Path) -> None:
-    if os.name == "nt":
-        return  # a folder cannot be synced there
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

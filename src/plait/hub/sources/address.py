@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from plait import console
-from plait.hub.cache import Cache, read_json, slug, write_json
+from plait.disk import write_json
+from plait.hub.cache import Cache, read_json, slug
 from plait.hub.download import download
 from plait.hub.listing import RemoteFile
 from plait.hub.reference import Reference

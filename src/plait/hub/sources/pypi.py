@@ -21,8 +21,9 @@ from packaging.utils import InvalidWheelFilename, parse_wheel_filename
 from packaging.version import InvalidVersion, Version
 
 from plait import console, settings
+from plait.disk import write_json
 from plait.errors import HubError, IntegrityError, NotFoundError
-from plait.hub.cache import Cache, commit, read_json, sha256_of, write_json
+from plait.hub.cache import Cache, commit, read_json, sha256_of
 from plait.hub.reference import Reference
 from plait.hub.snapshot import Snapshot
 from plait.hub.trail import NotHere, Trail

@@ -1,0 +1,48 @@
+"""How a file comes to disk, complete: aside, synced, then renamed; a reader sees the old one or the new one, whole."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+PARTIAL = ".partial"  # how the name of a file that is still being written ends; it begins with a dot
+
+
+def sync(path: Path) -> None:
+    """Wait until a file's or folder's bytes are on the disk."""
+    if os.name == "nt" and path.is_dir():  # Windows cannot sync a folder, and orders renames itself
+        return
+    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A new path beside `path` to write to; what was written takes the place of `path` in one step.
+
+    An error in the block removes it, and `path` stays as it was.
+    """
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
+    try:
+        yield aside
+        sync(aside)
+        os.replace(aside, path)
+    except BaseException:
+        aside.unlink(missing_ok=True)  # a full disk must not stay full
+        raise
+    sync(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write one JSON file in one step, with its keys in order; folders above it are made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replaced(path) as aside, aside.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1, sort_keys=True)
