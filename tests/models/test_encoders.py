@@ -55,6 +55,14 @@ def test_a_family_answers_to_usual_and_own_names() -> None:
         ("roberta", {"pad_token_id": None}, "`pad_token_id` is missing"),
         ("albert", {"num_hidden_groups": 2}, "`num_hidden_groups` is 2 .*: all its layers share their weights"),
         ("albert", {"is_decoder": True}, "`is_decoder` is True .*: it was never trained to write"),
+        ("deberta-v2", {"relative_attention": False}, "`relative_attention` is False .* all that is known of places"),
+        ("deberta-v2", {"position_biased_input": True}, "`position_biased_input` is True .* are not added"),
+        ("deberta-v2", {"share_att_key": False}, "`share_att_key` is False .* the projections of the tokens"),
+        ("deberta-v2", {"conv_kernel_size": 3}, "`conv_kernel_size` is 3 .* no convolution beside the first layer"),
+        ("deberta-v2", {"embedding_size": 4}, "`embedding_size` is 4 .* have the width of the layers"),
+        ("deberta-v2", {"pooler_hidden_size": 4}, "`pooler_hidden_size` is 4 .* keeps its width"),
+        ("deberta-v2", {"pos_att_type": "c2p"}, "`pos_att_type` must name c2p and p2c, .* but is 'c2p'"),
+        ("deberta-v2", {"is_decoder": True}, "`is_decoder` is True .*: it was never trained to write"),
         ("modernbert", {"classifier_pooling": "last"}, "`classifier_pooling` must be cls or mean, but is 'last'"),
         ("modernbert", {"hidden_size": 6}, r"must be an even multiple of `num_attention_heads` \(2\), but is 6"),
         ("mpnet", {"is_decoder": True}, "`is_decoder` is True .*: it was never trained to write"),
@@ -62,7 +70,11 @@ def test_a_family_answers_to_usual_and_own_names() -> None:
     ],
 )
 def test_what_is_refused(model_type: str, changes: dict[str, Any], text: str) -> None:
-    changes = {**({"intermediate_size": None} if model_type == "distilbert" else {}), **changes}
+    own = {
+        "distilbert": {"intermediate_size": None},
+        "deberta-v2": {**PUBLISHED["deberta-v2"], "pooler_hidden_size": 8},
+    }
+    changes = {**own.get(model_type, {}), **changes}
     with pytest.raises(ConfigError, match=text):
         made(model_type, AutoModelForSequenceClassification, **changes)
 
@@ -110,7 +122,12 @@ def test_repeated_layers_take_one_head_mask() -> None:
 
 @pytest.mark.parametrize(
     ("model_type", "name"),
-    [("electra", "discriminator_predictions.dense.weight"), ("albert", "sop_classifier.classifier.bias")],
+    [
+        ("electra", "discriminator_predictions.dense.weight"),
+        ("albert", "sop_classifier.classifier.bias"),
+        ("deberta-v2", "mask_predictions.dense.weight"),
+        ("deberta-v2", "deberta.embeddings.position_embeddings.weight"),
+    ],
 )
 def test_heads_of_pretraining_are_known_and_ignored(model_type: str, name: str) -> None:
     plan = rules_for(family_of(model_type, label="x"), "sequence_classification").plan([name])
@@ -118,6 +135,7 @@ def test_heads_of_pretraining_are_known_and_ignored(model_type: str, name: str) 
 
 
 REFERENCES = {
+    "deberta-v2": "DebertaV2Config",
     "albert": "AlbertConfig",
     "bert": "BertConfig",
     "distilbert": "DistilBertConfig",
@@ -143,7 +161,8 @@ def test_defaults_are_those_of_the_reference(family: str) -> None:
     ours = {key: value for key, value in defaults.items() if value is not None and hasattr(reference, key)}
     assert ours == {key: getattr(reference, key) for key in ours}
     assert len(ours) > 10
-    assert read(**reference.to_dict()) == read(model_type=family)
+    published = PUBLISHED.get(family, {}) if family == "deberta-v2" else {}  # whose defaults are not one network
+    assert read(**{**reference.to_dict(), **published}) == read(model_type=family, **published)
 
 
 # What published files hold beside the keys above.
@@ -155,6 +174,18 @@ PUBLISHED: dict[str, dict[str, Any]] = {
         "transformers_version": "4.6.0",
     },
     "xlm-roberta": {"output_past": True, "position_embedding_type": "absolute"},
+    "deberta-v2": {
+        "max_relative_positions": -1,
+        "norm_rel_ebd": "layer_norm",
+        "pooler_dropout": 0,
+        "pooler_hidden_act": "gelu",
+        "pooler_hidden_size": 1536,
+        "pos_att_type": "p2c|c2p",
+        "position_biased_input": False,
+        "position_buckets": 256,
+        "relative_attention": True,
+        "share_att_key": True,
+    },
     "electra": {"position_embedding_type": "absolute", "transformers_version": "4.2.2"},
     "mpnet": {"architectures": ["MPNetForMaskedLM"], "relative_attention_num_buckets": 32},
     "albert": {
@@ -186,9 +217,20 @@ PUBLISHED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("family", PUBLISHED)
 def test_published_files_are_read(family: str) -> None:
-    assert read(model_type=family, **PUBLISHED[family]) == read(model_type=family)
+    if family != "deberta-v2":
+        assert read(model_type=family, **PUBLISHED[family]) == read(model_type=family)
     with pytest.raises(ConfigError, match="`attention_window` = 7"):
         read(model_type=family, **PUBLISHED[family], attention_window=7)
+
+
+def test_a_deberta_that_does_not_say_what_it_is_is_refused() -> None:
+    """Absent keys mean a network without distances, with places added: not the one that is built here."""
+    with pytest.raises(ConfigError, match="`relative_attention` is False"):
+        read(model_type="deberta-v2")
+    for key in ("position_biased_input", "share_att_key", "pos_att_type"):
+        rest = {name: value for name, value in PUBLISHED["deberta-v2"].items() if name != key}
+        with pytest.raises(ConfigError, match=f"`{key}`"):
+            read(model_type="deberta-v2", **rest)
 
 
 def test_older_keys_of_modernbert_say_the_same() -> None:

@@ -14,16 +14,18 @@ from torch import nn
 from plait.errors import ConfigError
 from plait.nn.build import build
 from plait.nn.cache import Cache
-from plait.nn.position import RelativeBias, bucket
+from plait.nn.position import RelativeBias, RelativeVectors, bucket, place
 from plait.nn.record import Recorder
 from plait.nn.spec import (
     AttentionSpec,
+    DisentangledSpec,
     LayerSpec,
     LearnedPositions,
     MaskSpec,
     MLPSpec,
     NormSpec,
     RelativeBiasSpec,
+    RelativeVectorsSpec,
     Single,
     StackSpec,
     SublayerSpec,
@@ -193,3 +195,98 @@ def test_what_a_bias_by_distance_needs() -> None:
     wider = replace(spec.layers[0], attention=replace(spec.layers[0].attention, heads=2))
     with pytest.raises(ConfigError, match=r"same number of heads, but have \[2, 4\]"):
         build(Single(stack=replace(spec, layers=(spec.layers[0], wider))))
+
+
+@pytest.mark.parametrize(("reach", "distance"), [(256, 512), (8, 40), (8, 6), (2, 9), (16, None), (1, None)])
+def test_places_of_distances(reach: int, distance: int | None) -> None:
+    """One by one: near distances themselves, far ones by logarithm, rounded up; beyond the table, its ends."""
+    steps = list(range(-700, 701))
+    found = place(RelativeVectorsSpec(reach=reach, distance=distance), torch.tensor(steps)).tolist()
+    near = reach // 2
+    for step, row in zip(steps, found, strict=True):
+        far, sign = abs(step), 1 if step > 0 else -1
+        expected = {far}
+        if distance is not None and far > near:
+            exact = math.log(far / near) / math.log((distance - 1) / near) * (near - 1)
+            # float32 may round to the other side of a whole number.
+            expected = {math.ceil(exact + error) + near for error in (-1e-5, 1e-5)}
+        assert row in {min(max(reach + sign * steps, 0), 2 * reach - 1) for steps in expected}, step
+
+
+def disentangled(**vectors: int | None) -> SingleModel:
+    torch.manual_seed(0)
+    norm = NormSpec(kind="layer", eps=1e-6, bias=True)
+    layer = LayerSpec(
+        attention=DisentangledSpec(heads=2, head_dim=4, scale=0.3),
+        mlp=MLPSpec(width=8, activation="relu"),
+        around_attention=SublayerSpec(after=norm),
+        around_mlp=SublayerSpec(after=norm),
+    )
+    stack = StackSpec(
+        width=8,
+        frontend=TextFrontendSpec(vocabulary=20),
+        layers=(layer, layer),
+        relative_vectors=RelativeVectorsSpec(**vectors, norm=norm),  # type: ignore[arg-type]
+    )
+    model = build(Single(stack=stack), device="cpu")
+    assert isinstance(model, SingleModel)
+    for parameter in model.parameters():
+        nn.init.normal_(parameter, std=0.5)
+    return model.eval()
+
+
+def disentangled_by_hand(model: SingleModel, tokens: list[int]) -> torch.Tensor:
+    """The states (T, D) of one text without padding, each score a sum of three products."""
+    stack, count = model.stack, len(tokens)
+    relative = stack.relative_vectors
+    assert relative is not None
+    assert relative.norm is not None
+    x, vectors = stack.frontend.tokens.weight[tokens], relative.norm(relative.table.weight)
+    for layer in stack.layers:
+        attention = layer.attention
+        query, key, value = (part(x).view(count, 2, 4) for part in (attention.query, attention.key, attention.value))
+        as_key, as_query = (part(vectors).view(-1, 2, 4) for part in (attention.key, attention.query))
+        mixed = torch.zeros(count, 2, 4)
+        for head in range(2):
+            for i in range(count):
+                scores = []
+                for j in range(count):
+                    row = int(place(relative.spec, torch.tensor(i - j)))
+                    q, k = query[i, head], key[j, head]
+                    scores.append(0.3 * (q @ k + q @ as_key[row, head] + as_query[row, head] @ k))
+                mixed[i, head] = torch.stack(scores).softmax(dim=0) @ value[:, head]
+        x = layer.around_attention.after(x + attention.output(mixed.flatten(1)))
+        x = layer.around_mlp.after(x + layer.mlp(x))
+    return x
+
+
+@pytest.mark.parametrize("vectors", [{"reach": 6, "distance": 20}, {"reach": 5}, {"reach": 40}])
+def test_disentangled_attention(vectors: dict[str, int]) -> None:
+    """Plain, padded on the left, and with the weights recorded: each as by hand."""
+    model, tokens = disentangled(**vectors), [3, 7, 1, 12, 5, 9, 2, 8, 4, 6, 11, 10, 13]
+    with torch.no_grad():
+        expected, ids = disentangled_by_hand(model, tokens), torch.tensor([tokens])
+        # Sums of a dozen values of order 1 in another order.
+        close = {"rtol": 1e-5, "atol": 1e-5}
+        torch.testing.assert_close(model(ids).states[0], expected, **close)
+        recorder = Recorder(attentions=True)
+        torch.testing.assert_close(model(ids, record=recorder).states[0], expected, **close)
+        assert recorder.attentions is not None
+        torch.testing.assert_close(recorder.attentions[1].sum(dim=3), torch.ones(1, 2, 13))
+        padded, valid = torch.cat((torch.zeros(1, 3).long(), ids), dim=1), torch.arange(16)[None] >= 3
+        torch.testing.assert_close(model(padded, valid=valid).states[0, 3:], expected, **close)
+
+
+def test_what_disentangled_attention_needs() -> None:
+    with pytest.raises(ConfigError, match="exceed half of it by two or more, but they are 8 and 5"):
+        RelativeVectors(RelativeVectorsSpec(reach=8, distance=5), 2)
+    model = disentangled(reach=6)
+    with pytest.raises(ConfigError, match="keeps no cache"):
+        model(torch.tensor([[3]]), cache=Cache(2))
+    spec = model.spec.stack
+    for wrong in (
+        replace(spec, relative_vectors=None),
+        replace(spec, layers=biased(causal=False, kv_heads=2).spec.stack.layers),
+    ):
+        with pytest.raises(ConfigError, match="need each other: give the stack both, or neither"):
+            build(Single(stack=wrong))

@@ -27,6 +27,15 @@ _DISTIL = {"vocab_size": 53, "dim": 32, "hidden_dim": 40, "n_layers": 3, "n_head
 ROBERTA = {**SIZES, "pad_token_id": 1}
 MODERN = {key: value for key, value in SIZES.items() if key != "layer_norm_eps"}
 MODERN |= {"norm_eps": 1e-3, "pad_token_id": 0, "local_attention": 10, "bos_token_id": 1, "eos_token_id": 2}
+DEBERTA = {
+    **SIZES,
+    "relative_attention": True,
+    "position_biased_input": False,
+    "pos_att_type": ["p2c", "c2p"],
+    "norm_rel_ebd": "layer_norm",
+    "share_att_key": True,
+    "position_buckets": 8,
+}
 THETAS: dict[str, dict[str, Any]] = {
     "full_attention": {"rope_type": "default", "rope_theta": 300.0},
     "sliding_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 100.0},
@@ -37,7 +46,7 @@ POOLERS = ("AlbertConfig", "BertConfig", "MPNetConfig", "RobertaConfig", "XLMRob
 # Families that count positions over the tokens that are no padding, from behind the padding's id.
 COUNTED = ("MPNetConfig", "RobertaConfig", "XLMRobertaConfig")
 # Families with distances, for which the reference counts slots even where positions are given.
-RELATIVE = ("MPNetConfig", "ModernBertConfig")
+RELATIVE = ("DebertaV2Config", "MPNetConfig", "ModernBertConfig")
 
 # name -> configuration class, its values, tasks
 ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
@@ -81,6 +90,22 @@ ENCODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
             "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
             "num_labels": 1,
             "tie_word_embeddings": False,
+        },
+        ("base", "masked_lm", "sequence_classification"),
+    ),
+    "deberta-v2": ("DebertaV2Config", DEBERTA, TASKS),
+    "deberta-v2-no-buckets-relu-untied": (
+        "DebertaV2Config",
+        {
+            **DEBERTA,
+            "hidden_act": "relu",
+            "max_relative_positions": 16,
+            "norm_rel_ebd": "none",
+            "num_labels": 1,
+            "pooler_hidden_act": "tanh",
+            "position_buckets": -1,
+            "tie_word_embeddings": False,
+            "type_vocab_size": 3,
         },
         ("base", "masked_lm", "sequence_classification"),
     ),
@@ -133,6 +158,11 @@ ENCODERS_CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "modernbert gate": ("modernbert", {}, "layers.1.mlp.Wi.weight"),
     "modernbert order": ("modernbert-mean-biased-untied", {"layer_types": ["full_attention"] * 3}, None),
     "modernbert bias": ("modernbert-mean-biased-untied", {}, "layers.2.attn.Wo.bias"),
+    "deberta-v2 eps": ("deberta-v2", {"layer_norm_eps": 1e-2}, None),
+    "deberta-v2 buckets": ("deberta-v2", {"max_relative_positions": 20}, None),
+    "deberta-v2 distance": ("deberta-v2", {}, "encoder.LayerNorm.bias"),
+    "deberta-v2 key bias": ("deberta-v2", {}, "encoder.layer.1.attention.self.key_proj.bias"),
+    "deberta-v2 norm": ("deberta-v2-no-buckets-relu-untied", {"norm_rel_ebd": "layer_norm"}, None),
     "electra eps": ("electra", {"layer_norm_eps": 1e-2}, None),
     "electra scale": ("electra", {}, "scale"),
     "electra projection": ("electra", {}, "embeddings_project.bias"),

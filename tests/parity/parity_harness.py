@@ -272,7 +272,9 @@ _ATTENDED = {
     "BertLayer": "attention",
     "TransformerBlock": "sa_layer_norm",
     "ModernBertEncoderLayer": "<mlp_norm",
-    **dict.fromkeys(["RobertaLayer", "XLMRobertaLayer", "ElectraLayer", "MPNetLayer", "AlbertLayer"], "attention"),
+    **dict.fromkeys(
+        ["RobertaLayer", "XLMRobertaLayer", "ElectraLayer", "MPNetLayer", "AlbertLayer", "DebertaV2Layer"], "attention"
+    ),
     "GPT2Block": "<ln_2",
     "GPTNeoXLayer": "attention",
     "OPTDecoderLayer": "<final_layer_norm",

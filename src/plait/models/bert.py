@@ -72,7 +72,7 @@ def spec(reader: Reader) -> Single:
     return encoder(reader, positions=LearnedPositions(count=reader.integer("max_position_embeddings")))
 
 
-def encoder(reader: Reader, *, positions: LearnedPositions, embedding: int | None = None) -> Single:
+def encoder(reader: Reader, *, positions: LearnedPositions | None, embedding: int | None = None) -> Single:
     """The stack that BERT and its relatives share.
 
     They differ by how `positions` are counted and by the width `embedding` of the tables, None for the stack's.
@@ -104,7 +104,7 @@ def encoder(reader: Reader, *, positions: LearnedPositions, embedding: int | Non
         vocabulary=vocabulary,
         width=embedding,
         positions=positions,
-        segments=reader.optional_integer("type_vocab_size"),
+        segments=reader.optional_integer("type_vocab_size", least=0) or None,
         norm=norm,
         dropout=dropout,
         padding=reader.padding(vocabulary=vocabulary),

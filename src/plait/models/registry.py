@@ -17,6 +17,7 @@ FAMILIES = (
     "albert",
     "bart",
     "bert",
+    "deberta-v2",
     "distilbert",
     "electra",
     "gemma2",

@@ -17,12 +17,14 @@ from torch.nn import functional
 from plait.errors import ConfigError
 from plait.nn.attention import Attention
 from plait.nn.cache import LayerCache
+from plait.nn.disentangled import DisentangledAttention
 from plait.nn.mask import Mask
 from plait.nn.mlp import MLP
 from plait.nn.norm import Norm
+from plait.nn.position import Relative
 from plait.nn.record import Recorder
 from plait.nn.rope import Rotation
-from plait.nn.spec import LayerSpec, MaskSpec, ParallelLayerSpec, RopeSpec, SublayerSpec
+from plait.nn.spec import DisentangledSpec, LayerSpec, MaskSpec, ParallelLayerSpec, RopeSpec, SublayerSpec
 
 
 @dataclass(frozen=True)
@@ -30,7 +32,7 @@ class Context:
     """What all layers of one forward share: each distinct mask and each distinct rotation table, made once.
 
     `memory` (B, S, width) is the output of the other stack, `memory_mask` which of its positions may be seen.
-    `capacity` is the number of slots that a cache should allocate.
+    `capacity` is the number of slots that a cache should allocate. `relative` are the vectors of distances.
     """
 
     masks: dict[MaskSpec, Mask]
@@ -38,6 +40,7 @@ class Context:
     capacity: int = 0
     memory: Tensor | None = None
     memory_mask: Mask = Mask()
+    relative: Relative | None = None
 
 
 class Around(nn.Module):
@@ -63,9 +66,19 @@ class Around(nn.Module):
 
 
 def _attend(
-    attention: Attention, x: Tensor, context: Context, cache: LayerCache | None, record: Recorder | None
+    attention: Attention | DisentangledAttention,
+    x: Tensor,
+    context: Context,
+    cache: LayerCache | None,
+    record: Recorder | None,
 ) -> Tensor:
     """Self-attention with what the layers share."""
+    weights = record.attentions if record else None
+    if isinstance(attention, DisentangledAttention):
+        if cache is not None:
+            raise ConfigError("disentangled attention keeps no cache: every token sees those behind it as well")
+        assert context.relative is not None
+        return attention(x, context.masks[attention.spec.mask], relative=context.relative, weights=weights)
     spec = attention.spec
     return attention(
         x,
@@ -73,7 +86,7 @@ def _attend(
         rotation=context.rotations[spec.rope] if spec.rope else None,
         cache=cache,
         capacity=context.capacity,
-        weights=record.attentions if record else None,
+        weights=weights,
     )
 
 
@@ -117,7 +130,8 @@ class Layer(nn.Module):
                 "`cross` must have neither a mask nor rotary positions: places in one sequence mean nothing in another"
             )
         self.spec = spec
-        self.attention = Attention(spec.attention, width)
+        mixer = DisentangledAttention if isinstance(spec.attention, DisentangledSpec) else Attention
+        self.attention: Attention | DisentangledAttention = mixer(spec.attention, width)  # type: ignore[arg-type]
         self.around_attention = Around(spec.around_attention, width)
         self.cross = Attention(spec.cross, width) if spec.cross else None
         self.around_cross = Around(spec.around_cross, width) if spec.around_cross else None

@@ -126,6 +126,32 @@ class AttentionSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class DisentangledSpec:
+    """Attention in which queries and keys also meet the vectors of their distance (DeBERTa, arXiv:2006.03654 §3.1).
+
+    Those vectors are the stack's `relative_vectors`; they pass through the projections of the tokens. `scale`
+    multiplies the sum of the three scores, `dropout` acts on the attention weights, `position_dropout` on the vectors.
+    Every token sees every other one, and positions come in by distance alone.
+    """
+
+    heads: int
+    head_dim: int
+    scale: float
+    dropout: float = 0.0
+    position_dropout: float = 0.0
+
+    @property
+    def mask(self) -> MaskSpec:
+        """All keys."""
+        return MaskSpec()
+
+    @property
+    def rope(self) -> None:
+        """No rotation."""
+        return
+
+
+@dataclass(frozen=True, kw_only=True)
 class MLPSpec:
     """`down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))` when gated (arXiv:2002.05202).
 
@@ -157,7 +183,7 @@ class SublayerSpec:
 class LayerSpec:
     """One layer: self-attention, attention over another stack's output when `cross` is there, and an MLP."""
 
-    attention: AttentionSpec
+    attention: AttentionSpec | DisentangledSpec
     mlp: MLPSpec
     around_attention: SublayerSpec
     around_mlp: SublayerSpec
@@ -234,11 +260,25 @@ class RelativeBiasSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RelativeVectorsSpec:
+    """A trained vector per distance, for distances to either side (DeBERTa, arXiv:2006.03654 §3.1).
+
+    There are `reach` of them on each side. Without a `distance`, each has one distance and the last one all beyond;
+    with it, the nearer half has, and the others ever wider ranges up to `distance`.
+    """
+
+    reach: int
+    distance: int | None = None
+    norm: NormSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class StackSpec:
     """A frontend, layers of one width, and a norm behind them. One entry per layer: a pattern is different entries.
 
     `relative_bias` is one for all layers, which then have the same number of heads. The layers run `repeats` times
-    with the same weights (arXiv:1909.11942 §3.1). `dropout` acts on what the norm gives.
+    with the same weights (arXiv:1909.11942 §3.1). `relative_vectors` are those of layers with disentangled attention.
+    `dropout` acts on what the norm gives.
     """
 
     width: int
@@ -246,6 +286,7 @@ class StackSpec:
     layers: tuple[LayerSpec | ParallelLayerSpec, ...]
     norm: NormSpec | None = None
     relative_bias: RelativeBiasSpec | None = None
+    relative_vectors: RelativeVectorsSpec | None = None
     repeats: int = 1
     dropout: float = 0.0
 

@@ -18,10 +18,10 @@ from plait.nn.cache import Cache
 from plait.nn.frontend import TextFrontend
 from plait.nn.mask import Mask, allowed, biased, plain
 from plait.nn.norm import Norm
-from plait.nn.position import RelativeBias
+from plait.nn.position import RelativeBias, RelativeVectors
 from plait.nn.record import Recorder
 from plait.nn.rope import rotation
-from plait.nn.spec import LayerSpec, LearnedPositions, MaskSpec, StackSpec
+from plait.nn.spec import DisentangledSpec, LayerSpec, LearnedPositions, MaskSpec, StackSpec
 
 
 class Stack(nn.Module):
@@ -37,6 +37,7 @@ class Stack(nn.Module):
         )
         self.norm = Norm(spec.norm, spec.width) if spec.norm else None
         self.relative_bias = _relative_bias(spec)
+        self.relative_vectors = _relative_vectors(spec)
         # Equal specs share one mask and one table: a forward makes each distinct one once.
         self._masks = dict.fromkeys(layer.attention.mask for layer in spec.layers)
         self._ropes = dict.fromkeys(layer.attention.rope for layer in spec.layers if layer.attention.rope)
@@ -75,10 +76,12 @@ class Stack(nn.Module):
         self._check_positions(counted, start + count, counted is not where or positions is not None)
         x = self.frontend(tokens, counted, embeddings=embeddings, segments=segments)
         slots = self._slots(where, positions is not None, valid, cache, batch, count)
+        places = where if slots is None else slots[0]
         context = Context(
             masks=self._made(slots, count, start + count, device),
             rotations={spec: rotation(spec, where) for spec in self._ropes},
             capacity=cache.capacity if cache else 0,
+            relative=self.relative_vectors(places, places) if self.relative_vectors else None,
             memory=memory,
             memory_mask=Mask() if memory_valid is None else Mask(allowed=memory_valid[:, None, None, :].bool()),
         )
@@ -88,10 +91,10 @@ class Stack(nn.Module):
             x = layer(x, context, cache=cache.layers[index] if cache else None, record=record)
         if self.norm is not None:
             x = self.norm(x)
+        x = functional.dropout(x, self.spec.dropout, training=self.training)
         if record:
             record.states.append(x)
         return x
-        x = functional.dropout(x, self.spec.dropout, training=self.training)
 
     def _counted(self, where: Tensor, valid: Tensor | None, cache: Cache | None, batch: int) -> Tensor:
         """Positions for the table (B or 1, T): of the slots `where`, or counted over the tokens that are no padding."""
@@ -163,6 +166,15 @@ def _relative_bias(spec: StackSpec) -> RelativeBias | None:
             "give them one, or leave `relative_bias` out"
         )
     return RelativeBias(spec.relative_bias, heads[0])
+
+
+def _relative_vectors(spec: StackSpec) -> RelativeVectors | None:
+    kinds = {isinstance(layer.attention, DisentangledSpec) for layer in spec.layers}
+    if spec.layers and (True in kinds) != (spec.relative_vectors is not None):
+        raise ConfigError(
+            "`relative_vectors` and layers with disentangled attention need each other: give the stack both, or neither"
+        )
+    return RelativeVectors(spec.relative_vectors, spec.width) if spec.relative_vectors else None
 
 
 def _mask(spec: MaskSpec, slots: tuple[Tensor, Tensor] | None, queries: int, keys: int, device: torch.device) -> Mask:
