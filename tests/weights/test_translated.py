@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import os
 from pathlib import Path
 
 import pytest
@@ -91,3 +93,16 @@ def test_long_lists_are_cut(tmp_path: Path) -> None:
     state = weights() | {f"extra.{index}": torch.zeros(1) for index in range(13)}
     with pytest.raises(WeightsError, match=r"no rule knows extra\.\d+; and 3 more\.$"):
         translate(opened(state, tmp_path), RULES)
+
+
+def test_parts_of_a_tensor_keep_no_files_open(tmp_path: Path) -> None:
+    """A system may allow a process as few as 256 open files, and a model has more parts of tensors than that."""
+    checkpoint = opened({f"h.{i}.qkv": torch.arange(12.0).view(6, 2) + i for i in range(20)}, tmp_path)
+    translated = translate(checkpoint, Rules(split("h.{i}.qkv", ["h.{i}.query", "h.{i}.key", "h.{i}.value"])))
+    gc.collect()  # what earlier tests left closes now, and not in between
+    before = len(os.listdir("/proc/self/fd"))
+    kept = [translated.tensor(f"h.{i}.{part}") for i in range(20) for part in ("query", "key", "value")]
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert torch.equal(kept[-1], torch.arange(8.0, 12.0).view(2, 2) + 19)
+    whole = checkpoint.tensor("h.19.qkv")
+    assert kept[-1].data_ptr() == whole[4:].data_ptr(), "a view of the file, not a copy"

@@ -83,9 +83,17 @@ class Translated:
     def tensor(self, name: str) -> torch.Tensor:
         """A tensor that may be kept and written to; a view of the file when it is only renamed, or cut into rows."""
         step, index = self._source(name)
+        names = [names[0] for names in step.found]
         if not step.rule.operations:
-            return self._checkpoint.tensor(step.found[0][0])
-        return self.borrow(name).contiguous()
+            return self._checkpoint.tensor(names[0])
+        borrowed = [self._checkpoint.borrow(each) for each in names]
+        made = step.rule.to_ours(borrowed)[index]
+        memory = made.untyped_storage().data_ptr()
+        if made.is_contiguous() and any(memory == each.untyped_storage().data_ptr() for each in borrowed):
+            # A part of the file as it is. A borrowed tensor has a map of its own, and with it an open file for as long
+            # as it is kept: of a model with a thousand parts, too many.
+            return step.rule.to_ours([self._checkpoint.tensor(each) for each in names])[index]
+        return made.contiguous()
 
     def borrow(self, name: str) -> torch.Tensor:
         """The same values for a conversion or a copy, perhaps not contiguous; see `Checkpoint.borrow`."""
