@@ -104,6 +104,14 @@ class TestFiles:
             save_state({"x": tensor}, tmp_path)
         assert len(open_checkpoint(tmp_path).entries()) == 4
 
+    def test_what_no_reader_would_take_back(self, tmp_path: Path) -> None:
+        save_state(state(), tmp_path)
+        with pytest.raises(OptionError, match=r"are texts, but 'step' is 3\. Write str\(value\)\."):
+            save_state({"x": torch.zeros(1)}, tmp_path, metadata={"step": 3})  # type: ignore[dict-item]
+        with pytest.raises(WeightsError, match="Tensor '__metadata__' cannot be saved: safetensors keeps its metadata"):
+            save_state({"__metadata__": torch.zeros(1)}, tmp_path)
+        assert len(open_checkpoint(tmp_path).entries()) == 4
+
 
 class TestShards:
     def test_as_transformers_names_them(self, tmp_path: Path) -> None:
@@ -155,7 +163,7 @@ class TestShards:
     def test_sizes(self, size: str | int, count: int) -> None:
         assert parse_size(size) == count
 
-    @pytest.mark.parametrize("size", ["5 gigabytes", "", "GB", "-5GB", 0, -1, True, "1e9"])
+    @pytest.mark.parametrize("size", ["5 gigabytes", "", "GB", "-5GB", 0, -1, True, "1e9", "9" * 400])
     def test_wrong_sizes(self, size: Any) -> None:
         with pytest.raises(OptionError, match="max_shard_size must be a number of bytes or a text such as '5GB'"):
             parse_size(size)

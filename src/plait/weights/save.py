@@ -14,6 +14,7 @@ synced and renamed; what a reader opens changes in one step, because `model.safe
 from __future__ import annotations
 
 import json
+import math
 import re
 import struct
 from collections.abc import Mapping, Sequence
@@ -78,7 +79,7 @@ def save_state(
 def parse_size(size: str | int) -> int:
     """Bytes: 5_000_000_000 and "5GB" are the same. Raises `OptionError` for anything else."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", str(size).strip().upper())
-    if isinstance(size, bool) or found is None or found[2] not in _UNITS or float(found[1]) <= 0:
+    if isinstance(size, bool) or found is None or found[2] not in _UNITS or not 0 < float(found[1]) < math.inf:
         raise OptionError(
             f"max_shard_size must be a number of bytes or a text such as '5GB' or '200MB', but is {size!r}."
         )
@@ -88,9 +89,12 @@ def parse_size(size: str | int) -> int:
 def write_safetensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
     """Write one safetensors file, aside first and then renamed; at most one tensor is copied at a time.
 
-    Raises `WeightsError` for a tensor that the format cannot hold.
+    Raises `WeightsError` for a tensor that the format cannot hold, `OptionError` for metadata that are not texts.
     """
     _check(tensors)
+    for key, value in metadata.items():
+        if not isinstance(key, str) or not isinstance(value, str):
+            raise OptionError(f"metadata of a safetensors file are texts, but {key!r} is {value!r}. Write str(value).")
     # Longer types first, so that every tensor is aligned to its own type.
     ordered = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
@@ -106,6 +110,8 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Ma
 
 def _check(tensors: Mapping[str, Tensor]) -> None:
     for name, tensor in tensors.items():
+        if name == "__metadata__":
+            raise WeightsError("Tensor '__metadata__' cannot be saved: safetensors keeps its metadata under that name.")
         if tensor.dtype not in _STORED or tensor.layout is not torch.strided or tensor.is_meta:
             what = "on 'meta'" if tensor.is_meta else f"{tensor.layout} of {tensor.dtype}"
             raise WeightsError(
