@@ -98,8 +98,7 @@ def test_llama3_is_found_again_from_its_factors() -> None:
         (
             {"general.architecture": "lama"},
             "`general.architecture` 'lama' is not one that plait reads (x.gguf). Did you mean 'llama'? They are: "
-            "llama, "
-            "qwen2.",
+            "gemma2, gemma3, llama, qwen2, qwen3.",
         ),
         (
             {"llama.expert_count": 8},
@@ -113,6 +112,38 @@ def test_what_is_not_understood(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(ConfigError) as caught:
         read(changes)
     assert text in str(caught.value)
+
+
+def of(architecture: str, **more: Any) -> dict[str, Any]:
+    """The keys above under another architecture, with `more` of its own."""
+    moved = {key.replace("llama.", f"{architecture}.", 1): value for key, value in LLAMA.items()}
+    return {**moved, "general.architecture": architecture, **{f"{architecture}.{k}": v for k, v in more.items()}}
+
+
+GEMMA = {"attention.key_length": 8, "attention.value_length": 8, "attention.sliding_window": 512}
+
+
+def test_keys_of_one_architecture() -> None:
+    values = of("gemma3", **GEMMA, **{"rope.freq_base_swa": 5000.0, "final_logit_softcapping": 30.0})
+    config = config_from(values, (), label="x.gguf")
+    assert (config.model_type, config.sliding_window, config.rope_local_base_freq) == ("gemma3_text", 512, 5000.0)
+    assert (config.final_logit_softcapping, config.query_pre_attn_scalar, config.head_dim) == (30.0, 8, 8)
+    config = config_from(of("gemma2", **GEMMA, attn_logit_softcapping=20.0), (), label="x.gguf")
+    assert (config.model_type, config.attn_logit_softcapping, config.final_logit_softcapping) == ("gemma2", 20.0, 30.0)
+    assert config_from(of("qwen3", **{"attention.key_length": 8}), (), label="x.gguf").head_dim == 8
+    # Where the family has no such key, a number there is not understood.
+    with pytest.raises(ConfigError, match=r"`qwen3.attention.sliding_window` = 512 is not understood"):
+        config_from(of("qwen3", **GEMMA), (), label="x.gguf")
+
+
+@pytest.mark.parametrize(("architecture", "layers"), [("gemma2", 46), ("gemma3", 62)])
+def test_the_largest_divides_scores_otherwise(architecture: str, layers: int) -> None:
+    """Its scalar is width / heads, 24 / 3 here, where the others have the width of a head."""
+    values = of(architecture, **{**GEMMA, "attention.key_length": 6, "attention.value_length": 6})
+    values[f"{architecture}.rope.dimension_count"] = 6
+    assert config_from(values, (), label="x.gguf").query_pre_attn_scalar == 6
+    values[f"{architecture}.block_count"] = layers
+    assert config_from(values, (), label="x.gguf").query_pre_attn_scalar == 8
 
 
 @pytest.mark.parametrize("task", ["base", "causal_lm"])

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plait.errors import WeightsError
-from plait.weights.operations import Concat, Operation, PermuteRope, Row, Split, Stack, Transpose
+from plait.weights.operations import Concat, Operation, PermuteRope, Row, Shift, Split, Stack, Transpose
 
 
 def numbers(*shape: int) -> torch.Tensor:
@@ -46,6 +46,10 @@ class TestOperations:
         assert Row().to_theirs([numbers(3)])[0].tolist() == [[0, 1, 2]]
         with pytest.raises(WeightsError, match=r"\(2, 3\) is not a matrix of one row"):
             Row().to_ours([numbers(2, 3)])
+
+    def test_shift(self) -> None:
+        assert Shift(by=1.0).to_ours([numbers(3)])[0].tolist() == [-1, 0, 1]
+        assert Shift(by=1.0).to_theirs([numbers(3)])[0].tolist() == [1, 2, 3]
 
     def test_transpose_and_stack(self) -> None:
         assert Transpose().to_ours([numbers(2, 3), numbers(3)])[0].tolist() == [[0, 3], [1, 4], [2, 5]]

@@ -2,8 +2,9 @@
 weights.
 
 Format and names: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. One table of names serves all decoders,
-since GGUF has one. Llama's queries and keys are stored with rotary pairs side by side and are permuted back; Qwen2's
-are not. A scaling of Llama 3 is stored as a tensor of factors, from which its parameters are found again.
+since GGUF has one. Llama's queries and keys are stored with rotary pairs side by side and are permuted back; those of
+the others are not. A scaling of Llama 3 is stored as a tensor of factors, from which its parameters are found again.
+Gemma's norms are stored whole, where its own files leave out one.
 No torch at import.
 """
 
@@ -19,9 +20,16 @@ from typing import Any
 from plait.errors import ConfigError, nearest
 from plait.models.config import Config
 from plait.weights.gguf import Reader, parts
-from plait.weights.rules import Rules, ignore, permute_rope, rename, tied
+from plait.weights.rules import Rules, ignore, permute_rope, rename, shift, tied
 
-ARCHITECTURES = ("llama", "qwen2")
+# `general.architecture` -> `model_type`
+ARCHITECTURES = {
+    "gemma2": "gemma2",
+    "gemma3": "gemma3_text",
+    "llama": "llama",
+    "qwen2": "qwen2",
+    "qwen3": "qwen3",
+}
 
 # Keys below the architecture's name -> keys of config.json.
 _KEYS = {
@@ -36,6 +44,14 @@ _KEYS = {
     "rope.freq_base": "rope_theta",
     "vocab_size": "vocab_size",
 }
+_WINDOW = {"attention.sliding_window": "sliding_window", "final_logit_softcapping": "final_logit_softcapping"}
+# Those that one architecture has beside the others.
+_MORE_KEYS = {
+    "gemma2": {**_WINDOW, "attn_logit_softcapping": "attn_logit_softcapping"},
+    "gemma3": {**_WINDOW, "rope.freq_base_swa": "rope_local_base_freq"},
+}
+# The number of layers of the one size whose scores are divided by the root of width / heads, and not of a head's width.
+_LARGEST = {"gemma2": 46, "gemma3": 62}
 _SCALING_KEYS = {
     "rope.scaling.factor": "factor",
     "rope.scaling.original_context_length": "original_max_position_embeddings",
@@ -89,21 +105,25 @@ def config_from(
         )
     prefix = f"{architecture}."
     given = {key.removeprefix(prefix): value for key, value in metadata.items() if key.startswith(prefix)}
-    _refuse_strangers(given, architecture, label)
-    values: dict[str, Any] = {"model_type": architecture}
-    values |= {ours: _shortest(given[theirs]) for theirs, ours in _KEYS.items() if theirs in given}
+    keys = {**_KEYS, **_MORE_KEYS.get(architecture, {})}
+    _refuse_strangers(given, {*keys, *_SCALING_KEYS, *_READ}, architecture, label)
+    values: dict[str, Any] = {"model_type": ARCHITECTURES[architecture]}
+    values |= {ours: _shortest(given[theirs]) for theirs, ours in keys.items() if theirs in given}
     values |= {ours: metadata[theirs] for theirs, ours in _TOKENS.items() if theirs in metadata}
     values.setdefault("vocab_size", len(metadata.get("tokenizer.ggml.tokens", ())) or None)
     values.setdefault("num_key_value_heads", values.get("num_attention_heads"))
     values["tie_word_embeddings"] = "output.weight" not in tensors
     _check_head(given, values, label)
+    if architecture in _LARGEST:
+        whole = values["hidden_size"] // values["num_attention_heads"]
+        largest = values.get("num_hidden_layers") == _LARGEST[architecture]
+        values["query_pre_attn_scalar"] = whole if largest else values.get("head_dim", whole)
     if scaling := _scaling(given, factors, values, label):
         values["rope_scaling"] = scaling
     return Config(values, label=label)
 
 
-def _refuse_strangers(given: Mapping[str, Any], architecture: str, label: str) -> None:
-    known = {*_KEYS, *_SCALING_KEYS, *_READ}
+def _refuse_strangers(given: Mapping[str, Any], known: Collection[str], architecture: str, label: str) -> None:
     for key, value in given.items():
         if key not in known and value not in (0, "", False):
             raise ConfigError(
@@ -164,20 +184,27 @@ def _llama3(factors: Sequence[float], values: Mapping[str, Any], label: str) -> 
 def gguf_rules(config: Config, *, task: str) -> Rules:
     """The names of the weights of a GGUF file, for the decoder that `config` describes."""
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads
-    turned = config.model_type == "llama"
+    turned, whole = config.model_type == "llama", config.model_type in ("gemma2", "gemma3_text")
     query = "blk.{i}.attn_q.{wb}", "stack.layers.{i}.attention.query.{wb}"
     key = "blk.{i}.attn_k.{wb}", "stack.layers.{i}.attention.key.{wb}"
     scores = "output.weight"
+    norms = {
+        "output_norm.weight": "stack.norm.weight",
+        "blk.{i}.attn_norm.weight": "stack.layers.{i}.around_attention.before.weight",
+        "blk.{i}.post_attention_norm.weight": "stack.layers.{i}.around_attention.branch.weight",
+        "blk.{i}.ffn_norm.weight": "stack.layers.{i}.around_mlp.before.weight",
+        "blk.{i}.post_ffw_norm.weight": "stack.layers.{i}.around_mlp.branch.weight",
+        "blk.{i}.attn_q_norm.weight": "stack.layers.{i}.attention.query_norm.weight",
+        "blk.{i}.attn_k_norm.weight": "stack.layers.{i}.attention.key_norm.weight",
+    }
     return Rules(
         rename("token_embd.weight", "stack.frontend.tokens.weight"),
+        *(shift(theirs, ours, by=1.0) if whole else rename(theirs, ours) for theirs, ours in norms.items()),
         permute_rope(*query, heads=heads) if turned else rename(*query),
         permute_rope(*key, heads=kv_heads) if turned else rename(*key),
         rename("blk.{i}.attn_v.{wb}", "stack.layers.{i}.attention.value.{wb}"),
         rename("blk.{i}.attn_output.{wb}", "stack.layers.{i}.attention.output.{wb}"),
-        rename("blk.{i}.attn_norm.weight", "stack.layers.{i}.around_attention.before.weight"),
-        rename("blk.{i}.ffn_norm.weight", "stack.layers.{i}.around_mlp.before.weight"),
         rename("blk.{i}.ffn_{p:gate|up|down}.{wb}", "stack.layers.{i}.mlp.{p}.{wb}"),
-        rename("output_norm.weight", "stack.norm.weight"),
         tied(scores, "head.projection.weight") if task == "causal_lm" else ignore(scores, "belongs to another head"),
         ignore(_FACTORS, "read with the configuration"),
     )

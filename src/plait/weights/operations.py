@@ -175,6 +175,24 @@ class PermuteRope:
         return length // (2 * self.heads)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shift:
+    """Their numbers are ours plus `by`: llama.cpp stores some norms' factors whole, whose offset ours leave out.
+
+    The one operation that rounds: an inverse up to the last bit.
+    """
+
+    by: float
+
+    def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """(…) each, less `by`."""
+        return [tensor - self.by for tensor in tensors]
+
+    def to_theirs(self, tensors: Sequence[Tensor]) -> list[Tensor]:
+        """(…) each, plus `by`."""
+        return [tensor + self.by for tensor in tensors]
+
+
 def _dimension(tensor: Tensor, dim: int) -> tuple[int, int]:
     """The dimension, counted from the front, and its length."""
     if not -tensor.dim() <= dim < tensor.dim():

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from plait.errors import OptionError
-from plait.weights.operations import Concat, Operation, PermuteRope, Row, Split, Stack, Transpose
+from plait.weights.operations import Concat, Operation, PermuteRope, Row, Shift, Split, Stack, Transpose
 from plait.weights.template import Binding, Template, declared_words
 
 if TYPE_CHECKING:
@@ -151,6 +151,11 @@ def row(theirs: str, ours: str) -> Rule:
 def permute_rope(theirs: str | Rule, ours: str | None = None, *, heads: int) -> Rule:
     """Their rotary pairs are neighbours, ours are halves of each of `heads` heads (llama.cpp's Llama)."""
     return _before(PermuteRope(heads=heads), theirs, ours)
+
+
+def shift(theirs: str, ours: str, *, by: float) -> Rule:
+    """Their numbers are ours plus `by`."""
+    return _rule([theirs], [ours], Shift(by=by))
 
 
 def _before(operation: Operation, theirs: str | Rule, ours: str | None) -> Rule:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.errors import OptionError, WeightsError, nearest
-from plait.weights.rule import Rule, concat, ignore, permute_rope, rename, row, split, stack, tied, transpose
+from plait.weights.rule import Rule, concat, ignore, permute_rope, rename, row, shift, split, stack, tied, transpose
 from plait.weights.template import Binding
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ __all__ = [
     "permute_rope",
     "rename",
     "row",
+    "shift",
     "split",
     "stack",
     "tied",
