@@ -106,6 +106,48 @@ def test_the_table_of_positions_begins_behind_the_padding() -> None:
             model(torch.full((1, 19), 5))
 
 
+OWN: dict[str, dict[str, Any]] = {
+    "albert": {"embedding_size": 6},
+    "distilbert": {"intermediate_size": None, "hidden_dim": 12},
+    "electra": {"embedding_size": 6},
+    "modernbert": {"local_attention": 4, "pad_token_id": 0},
+}
+
+
+@pytest.mark.parametrize(
+    "model_type", ["bert", "distilbert", "roberta", "mpnet", "electra", "albert", "modernbert", "deberta-v2"]
+)
+def test_positions_decide_and_slots_do_not(model_type: str) -> None:
+    """Tokens in another order, each with the position it had, have the states they had: masks and distances follow."""
+    own = OWN.get(model_type, {})
+    if model_type == "deberta-v2":
+        own = {**PUBLISHED["deberta-v2"], "pooler_hidden_size": 8, "position_buckets": 4}
+    torch.manual_seed(0)
+    model = made(model_type, **own, initializer_range=0.5)
+    first = 2 if model_type in ("roberta", "mpnet") else 0
+    ids, order = torch.tensor([[7, 3, 9, 4, 11, 2, 8, 6, 5]]), torch.tensor([4, 0, 7, 2, 8, 1, 6, 3, 5])
+    where = first + torch.arange(9)[None]
+    with torch.no_grad():
+        straight = model(ids, position_ids=where).last_hidden_state
+        shuffled = model(ids[:, order], position_ids=where[:, order]).last_hidden_state
+        # Sums of a few values of order 1 in another order.
+        torch.testing.assert_close(shuffled, straight[:, order], rtol=1e-5, atol=1e-5)
+        assert float((model(ids[:, order]).last_hidden_state - straight[:, order]).abs().max()) > 1e-2
+
+
+def test_a_genuine_token_that_equals_the_padding_id_has_a_position() -> None:
+    """What is padding, the mask says: ids with the padding's id in between count on. The reference skips them."""
+    torch.manual_seed(0)
+    model = made("roberta", initializer_range=0.5)
+    ids = torch.tensor([[7, 1, 9, 4]])
+    with torch.no_grad():
+        counted = model(ids).last_hidden_state
+        assert torch.equal(counted, model(ids, torch.ones(1, 4)).last_hidden_state)
+        assert torch.equal(counted, model(ids, position_ids=torch.tensor([[2, 3, 4, 5]])).last_hidden_state)
+        reference_counts = model(ids, position_ids=torch.tensor([[2, 1, 3, 4]])).last_hidden_state
+        assert float((counted - reference_counts).abs().max()) > 1e-2
+
+
 def test_repeated_layers_take_one_head_mask() -> None:
     """The same factors in each of the three passes; weights are reported for each."""
     model = made("albert", num_hidden_layers=3, embedding_size=8)
@@ -118,6 +160,13 @@ def test_repeated_layers_take_one_head_mask() -> None:
     assert all(part[:, 1].abs().max() == 0 and part[:, 0].sum() > 3.99 for part in masked.attentions)
     assert torch.equal(whole.last_hidden_state, plain.last_hidden_state)
     assert not torch.equal(masked.last_hidden_state, plain.last_hidden_state)
+
+
+def test_the_trained_head_of_deberta_is_loaded() -> None:
+    """Published files hold it under the names of its training, without the weight that it shares."""
+    rules = rules_for(family_of("deberta-v2", label="x"), "masked_lm")
+    names = [f"lm_predictions.lm_head.{name}" for name in ("dense.weight", "dense.bias", "LayerNorm.weight", "bias")]
+    assert rules.to_ours(names) == ["head.dense.weight", "head.dense.bias", "head.norm.weight", "head.projection.bias"]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ DEFAULTS = {
 
 IGNORED = {
     **dict.fromkeys(["cls_dropout", "pooler_dropout", "pooler_hidden_act", "pooler_hidden_size"], "the heads read it"),
-    "legacy": "under which names the head for masked words is written; both are read",
+    "legacy": "under which names the head for masked words is kept; that head reads it",
     "max_position_embeddings": "places have no table; distances reach so far where max_relative_positions is -1",
 }
 
