@@ -275,6 +275,7 @@ def test_disentangled_attention(vectors: dict[str, int]) -> None:
         torch.testing.assert_close(recorder.attentions[1].sum(dim=3), torch.ones(1, 2, 13))
         padded, valid = torch.cat((torch.zeros(1, 3).long(), ids), dim=1), torch.arange(16)[None] >= 3
         torch.testing.assert_close(model(padded, valid=valid).states[0, 3:], expected, **close)
+        torch.testing.assert_close(model(ids[:, :1]).states[0], disentangled_by_hand(model, tokens[:1]), **close)
 
 
 def test_what_disentangled_attention_needs() -> None:

@@ -34,10 +34,13 @@ class DisentangledAttention(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask, *, relative: Relative, weights: list[Tensor] | None = None) -> Tensor:
         """(B, T, width) -> (B, T, width). Attention weights (B, H, T, T) are appended to a list `weights`."""
+        dropout = self.spec.dropout if self.training else 0.0
+        if x.shape[1] == 1 and weights is None and not dropout:
+            # One token has itself alone to attend to: its softmax is 1 whatever the scores are.
+            return self.output(self.value(x))  # type: ignore[no-any-return]
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
         mask = biased(mask, self._by_distance(query, key, relative) * self.spec.scale)
         assert mask.bias is not None
-        dropout = self.spec.dropout if self.training else 0.0
         if weights is None:
             mixed = functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask.bias, dropout_p=dropout, scale=self.spec.scale
@@ -48,8 +51,7 @@ class DisentangledAttention(nn.Module):
             weights.append(attention)
             mixed = functional.dropout(attention, dropout, training=self.training) @ value
         # (B, H, T, D) -> (B, T, H * D)
-        y: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
-        return y
+        return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
 
     def _heads(self, x: Tensor) -> Tensor:
         # (B, T, H * D) -> (B, H, T, D)
