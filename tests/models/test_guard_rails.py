@@ -235,6 +235,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("ClassifierHeadSpec", "transform"): lambda part: None if part else specs.TransformSpec(activation="tanh"),
     ("ClassifierHeadSpec", "dropout"): lambda dropout: 0.5,
     ("EncoderDecoder", "head"): lambda head: None if head else specs.LanguageHeadSpec(vocabulary=29, tied=True),
+    ("EncoderDecoder", "pool"): lambda pool: None if pool else specs.PoolSpec(where="last"),
     ("EncoderDecoder", "shared"): lambda shared: not shared,
     ("Single", "pool"): lambda pool: None if pool else specs.PoolSpec(where="last"),
     ("Single", "head"): lambda head: None if head else specs.ClassifierHeadSpec(labels=3),
@@ -296,8 +297,8 @@ def outputs(network: Network) -> list[Tensor]:
     with torch.no_grad():
         if isinstance(network, EncoderDecoderModel):
             hidden = network.train()(tokens, tokens.flip(1), valid=valid, targets_valid=valid)
-            parts = (hidden.memory, hidden.states, hidden.scores)
-            return [part[valid] for part in parts if part is not None]
+            parts = (hidden.memory, hidden.states, hidden.pooled, hidden.scores)
+            return [part[valid] if part.dim() == 3 else part for part in parts if part is not None]
         hidden = network.train()(tokens, valid=valid)
     states = hidden.states[valid]
     return [part for part in (states, hidden.pooled, hidden.scores) if part is not None]
@@ -333,6 +334,7 @@ def padding_gradient(network: Network) -> Tensor:
         ("transformer", "seq2seq_lm"),
         ("bart", "seq2seq_lm"),
         ("mbart", "base"),
+        ("mbart", "sequence_classification"),
         ("marian", "seq2seq_lm"),
         ("t5", "seq2seq_lm"),
         ("mt5", "seq2seq_lm"),

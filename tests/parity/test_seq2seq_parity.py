@@ -301,6 +301,38 @@ def test_t5_with_a_head_of_its_own(tmp_path: Path) -> None:
     assert ours.num_parameters() == theirs.num_parameters()
 
 
+@pytest.mark.parametrize("labels", [1, 3])
+@pytest.mark.parametrize("name", ["bart", "mbart"])
+def test_classification(name: str, labels: int, tmp_path: Path) -> None:
+    case = CASES[name]
+    model = transformers.AutoModelForSequenceClassification.from_config(case.build(num_labels=labels)).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for _, part in sorted(model.named_parameters()):
+            part.copy_(torch.randn(part.shape, generator=generator) * 0.2)
+    model.save_pretrained(tmp_path / "theirs")
+    ours = auto.AutoModelForSequenceClassification.from_pretrained(tmp_path / "theirs")
+    source, mask = batch(case, "right")["input_ids"], masks()["right"]
+    assert mask is not None
+    source[torch.arange(3), mask.sum(dim=1) - 1] = 2  # every text ends with the end token, as the reference demands
+    answers = torch.tensor([0.5, -1.0, 2.0]) if labels == 1 else torch.tensor([2, 0, 1])
+    mine, other = (part(input_ids=source, attention_mask=mask, labels=answers) for part in (ours, model))
+    assert difference(mine.logits, other.logits) <= TOLERANCE
+    assert difference(mine.loss, other.loss) <= TOLERANCE
+    ours.save_pretrained(tmp_path / "ours")
+    _, report = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "ours", output_loading_info=True
+    )
+    assert not any(report.values()), report
+    # Those of other sizes and other tasks: a new head is drawn, or this one left out.
+    fresh = auto.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "theirs", num_labels=5, ignore_mismatched_sizes=True
+    )
+    assert fresh(input_ids=source, attention_mask=mask).logits.isfinite().all()
+    language = auto.AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "theirs")
+    assert torch.equal(language.get_input_embeddings().weight, ours.get_input_embeddings().weight)
+
+
 def zeroed(name: str) -> Any:
     def mutate(model: Any) -> None:
         with torch.no_grad():

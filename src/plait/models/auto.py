@@ -143,7 +143,7 @@ class AutoModelForSeq2SeqLM(_AutoModel["Seq2SeqModel"]):
     task = "seq2seq_lm"
 
 
-class AutoModelForSequenceClassification(_AutoModel["PretrainedModel"]):
+class AutoModelForSequenceClassification(_AutoModel["Pretrained"]):
     """A label, several labels, or with `num_labels=1` a number for each text."""
 
     task = "sequence_classification"

@@ -13,6 +13,7 @@ from plait.models.family import Head
 from plait.models.reader import Reader
 from plait.nn.spec import (
     AttentionSpec,
+    ClassifierHeadSpec,
     EncoderDecoder,
     LanguageHeadSpec,
     LayerSpec,
@@ -20,11 +21,13 @@ from plait.nn.spec import (
     MaskSpec,
     MLPSpec,
     NormSpec,
+    PoolSpec,
     ProjectionBias,
     SinusoidalPositions,
     StackSpec,
     SublayerSpec,
     TextFrontendSpec,
+    TransformSpec,
 )
 from plait.weights.rules import Rule, Rules, ignore, rename, row, tied
 
@@ -189,6 +192,13 @@ def language(reader: Reader) -> LanguageHeadSpec:
     return LanguageHeadSpec(vocabulary=reader.integer("vocab_size"), tied=reader.flag("tie_word_embeddings"), bias=True)
 
 
+def classifier(reader: Reader) -> ClassifierHeadSpec:
+    """Scores over labels, behind a dense layer."""
+    dropout = reader.probability("classifier_dropout", default=0.0)
+    transform = TransformSpec(activation="tanh", dropout=dropout)
+    return ClassifierHeadSpec(labels=reader.integer("num_labels"), transform=transform, dropout=dropout)
+
+
 _SIDE = "{s:encoder|decoder}."
 _PROJECTIONS = {"q_proj": "query", "k_proj": "key", "v_proj": "value", "out_proj": "output"}
 EMBEDDING = "encoder.frontend.tokens.weight"
@@ -235,6 +245,15 @@ def heads(name: str, architecture: str, **more: object) -> Mapping[str, Head]:
     return {
         "base": Head(architecture=f"{name}Model"),
         "seq2seq_lm": Head(architecture=architecture, spec=language, rules=SCORES, **more),  # type: ignore[arg-type]
+        "sequence_classification": Head(
+            architecture=f"{name}ForSequenceClassification",
+            pool=PoolSpec(where="last"),
+            spec=classifier,
+            rules=(
+                rename("classification_head.dense.{wb}", "head.dense.{wb}"),
+                rename("classification_head.out_proj.{wb}", "head.projection.{wb}"),
+            ),
+        ),
     }
 
 

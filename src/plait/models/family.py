@@ -20,7 +20,6 @@ from plait.nn.spec import (
     MLPSpec,
     NormSpec,
     PoolSpec,
-    Single,
     SublayerSpec,
     Topology,
 )
@@ -94,9 +93,8 @@ def topology(family: Family, task: str, reader: Reader) -> Topology:
             f"{', '.join(family.HEADS)}."
         )
     head = family.HEADS[task]
-    whole = replace(family.spec(reader), head=head.spec(reader) if head.spec else None)
-    if isinstance(whole, Single):
-        whole = replace(whole, pool=head.pool(reader) if callable(head.pool) else head.pool)
+    pool = head.pool(reader) if callable(head.pool) else head.pool
+    whole = replace(family.spec(reader), pool=pool, head=head.spec(reader) if head.spec else None)
     reader.account(family.IGNORED)
     return whole
 

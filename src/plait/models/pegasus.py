@@ -31,4 +31,8 @@ def spec(reader: Reader) -> EncoderDecoder:
 
 RULES = bart.names(*bart.SHARED, bart.FIXED_POSITIONS, bart.LAST_NORM, before=True)
 
-HEADS = bart.heads(NAME, "PegasusForConditionalGeneration")
+HEADS = {
+    task: head
+    for task, head in bart.heads(NAME, "PegasusForConditionalGeneration").items()
+    if task != "sequence_classification"
+}

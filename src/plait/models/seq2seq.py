@@ -62,8 +62,8 @@ class Seq2SeqModel(Pretrained):
         if self.task == "base":
             return self
         network = copy.copy(self.network)
-        network._modules = {**self.network._modules, "head": None}
-        network.spec = replace(network.spec, head=None)
+        network._modules = {**self.network._modules, "pool": None, "head": None}
+        network.spec = replace(network.spec, pool=None, head=None)
         base = Seq2SeqModel(self.config, task="base", network=network)
         base.training = self.training
         return base
@@ -75,7 +75,7 @@ class Seq2SeqModel(Pretrained):
     def _behind(self, last: int) -> Iterable[nn.Module | None]:
         network = self.network
         whole_decoder = last > len(network.decoder.layers)
-        return network.decoder.norm, network.head, network.encoder.norm if whole_decoder else None
+        return network.decoder.norm, network.pool, network.head, network.encoder.norm if whole_decoder else None
 
     # -- forward ------------------------------------------------------------------------------------------------------
 
@@ -101,7 +101,8 @@ class Seq2SeqModel(Pretrained):
 
         The source is `input_ids` (B, S), `inputs_embeds` (B, S, D), or the `encoder_outputs` of an earlier call
         (`encode`); `attention_mask` (B, S) is 0 at its padding. The target is `decoder_input_ids` (B, T) or
-        `decoder_inputs_embeds` (B, T, D); where only `labels` (B, T) are given, the decoder reads them shifted by one.
+        `decoder_inputs_embeds` (B, T, D); where only `labels` (B, T) are given, the decoder reads them shifted by one,
+        and to classify a sequence it reads the sequence itself so, and answers behind the last token.
         Labels of -100 count nothing. `decoder_attention_mask` (B, T) is 0 at padding; with a cache it may cover the
         cached tokens too. `past_key_values` is the cache of an earlier call, to which this one appends; `use_cache`
         returns it, by default outside training. `logits_to_keep` scores only that many last positions, 0 means all.
@@ -111,9 +112,10 @@ class Seq2SeqModel(Pretrained):
         answers = self._answers(labels=labels)
         if answers and logits_to_keep:
             raise OptionError("`logits_to_keep` leaves out scores that the loss needs: give either it or labels.")
-        if labels is not None and decoder_input_ids is None and decoder_inputs_embeds is None:
-            whole_numbers(labels, self.network.spec.decoder.frontend.vocabulary)
-            decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        if decoder_input_ids is None and decoder_inputs_embeds is None:
+            decoder_input_ids = self._implied_target(input_ids, labels)
+            if self.task == "sequence_classification" and decoder_attention_mask is None:
+                decoder_attention_mask = attention_mask
         returns_cache = self._returns_cache(use_cache, past_key_values)
         cache = past_key_values
         if cache is None and returns_cache:
@@ -171,6 +173,14 @@ class Seq2SeqModel(Pretrained):
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """What the decoder reads while it learns to write `labels` (B, T): the same, one place later."""
         return shifted(labels, self.config)
+
+    def _implied_target(self, source: Tensor | None, labels: Tensor | None) -> Tensor | None:
+        """What the decoder reads where nobody says it, if the task implies it."""
+        words = {"seq2seq_lm": labels, "sequence_classification": source}.get(self.task)
+        if words is None:
+            return None
+        whole_numbers(words, self.network.spec.decoder.frontend.vocabulary)
+        return self.prepare_decoder_input_ids_from_labels(words)
 
     def _source(
         self, tokens: Tensor | None, embeddings: Tensor | None, encoded: Any, mask: Tensor | None

@@ -355,10 +355,14 @@ class Single:
 
 @dataclass(frozen=True, kw_only=True)
 class EncoderDecoder:
-    """Two stacks: the decoder's layers attend to the encoder's output. `shared` makes both use one token embedding."""
+    """Two stacks: the decoder's layers attend to the encoder's output. `shared` makes both use one token embedding.
+
+    An optional pool makes a vector of each target, and an optional head follows.
+    """
 
     encoder: StackSpec
     decoder: StackSpec
+    pool: PoolSpec | None = None
     head: HeadSpec | None = None
     shared: bool = True
 

@@ -110,6 +110,7 @@ class EncoderDecoderModel(nn.Module):
                     f"but have {tuple(tables[0].shape)} and {tuple(tables[1].shape)}"
                 )
             self.decoder.frontend.tokens.weight = tables[0]
+        self.pool = Pool(spec.pool, spec.decoder.width) if spec.pool else None
         self.head = _head(spec.head, spec.decoder.width, self.decoder.frontend.tokens)
 
     def forward(
@@ -132,7 +133,7 @@ class EncoderDecoderModel(nn.Module):
 
         `embeddings` (B, S, D) and `target_embeddings` (B, T, D) stand in for ids. `valid` (B, S) and `targets_valid`
         (B, T) are False at padding. `target_positions` (B or 1, T): None continues the cache, from 0. `cache` and
-        `record` are the decoder's; the head scores the last `keep` positions, or all when None.
+        `record` are the decoder's; the language head scores the last `keep` positions, or all when None.
         """
         if memory is None:
             memory = self.encoder(tokens, embeddings=embeddings, valid=valid, record=encoder_record)
@@ -146,10 +147,13 @@ class EncoderDecoderModel(nn.Module):
             cache=cache,
             record=record,
         )
+        pooled = self.pool(states, targets_valid) if self.pool is not None else None
         scores = None
-        if self.head is not None:
+        if isinstance(self.head, LanguageHead):
             scores = self.head(states if keep is None else states[:, -keep:])
-        return Hidden(states=states, scores=scores, memory=memory)
+        elif self.head is not None:
+            scores = self.head(states if pooled is None else pooled)
+        return Hidden(states=states, pooled=pooled, scores=scores, memory=memory)
 
     if TYPE_CHECKING:
         __call__ = forward
