@@ -11,6 +11,8 @@ import torch
 from plait.errors import ConfigError
 from plait.models.auto import AutoModelForSeq2SeqLM
 from plait.models.config import Config
+from plait.models.files import read_topology
+from plait.nn.build import build
 
 BART: dict[str, Any] = {
     "vocab_size": 29,
@@ -61,6 +63,30 @@ def test_what_a_family_refuses(family: str, values: dict[str, Any], text: str) -
         ("mbart", {"normalize_before": True, "add_final_layer_norm": True, "extra_pos_embeddings": 2}),
         ("marian", {"normalize_embedding": False, "static_position_embeddings": True, "encoder_layerdrop": 0.1}),
         ("t5", {"n_positions": 512, "output_past": True, "is_gated_act": False}),
+        (
+            "bart",
+            {
+                "add_bias_logits": False,
+                "classif_dropout": 0.0,
+                "early_stopping": True,
+                "force_bos_token_to_be_generated": True,
+                "length_penalty": 2.0,
+                "max_length": 142,
+                "min_length": 56,
+                "no_repeat_ngram_size": 3,
+                "num_beams": 4,
+                "num_hidden_layers": 1,
+                "prefix": " ",
+                "save_step": 58,
+                "task_specific_params": {"summarization": {"num_beams": 4}},
+            },
+        ),
+        (
+            "marian",
+            {"_num_labels": 3, "bad_words_ids": [[28]], "decoder_vocab_size": 29, "gradient_checkpointing": False},
+        ),
+        ("pegasus", {"extra_pos_embeddings": 1, "num_beams": 8, "length_penalty": 0.6, "normalize_before": True}),
+        ("mt5", {"tokenizer_class": "T5Tokenizer", "num_decoder_layers": 1}),
     ],
 )
 def test_what_published_files_say_of_themselves(family: str, told: dict[str, Any]) -> None:
@@ -70,6 +96,7 @@ def test_what_published_files_say_of_themselves(family: str, told: dict[str, Any
 def test_usual_names_of_sizes() -> None:
     bart, t5 = Config({"model_type": "bart", **BART}), Config({"model_type": "t5", **T5})
     assert (bart.hidden_size, bart.num_attention_heads, bart.num_hidden_layers) == (32, 4, 1)
+    assert Config({"model_type": "bart", "encoder_layers": 3, "num_hidden_layers": 6}).encoder_layers == 3
     assert (t5.hidden_size, t5.num_attention_heads, t5.num_hidden_layers) == (32, 4, 1)
 
 
@@ -135,3 +162,40 @@ def test_t5_divides_its_scores_where_they_share_a_weight() -> None:
     ]
     assert scales == [32**-0.5, 1.0, 1.0]
     assert model_of("mt5").network.spec.head.scale == 1.0
+
+
+PUBLISHED: dict[str, tuple[int, str, dict[str, Any]]] = {
+    "google-t5/t5-small": (60_506_624, "seq2seq_lm", {"model_type": "t5", "n_positions": 512}),
+    "facebook/bart-base": (
+        139_420_416,
+        "base",
+        {
+            "model_type": "bart",
+            "activation_dropout": 0.1,
+            "attention_dropout": 0.1,
+            "classif_dropout": 0.1,
+            "d_model": 768,
+            "decoder_attention_heads": 12,
+            "decoder_ffn_dim": 3072,
+            "decoder_layers": 6,
+            "encoder_attention_heads": 12,
+            "encoder_ffn_dim": 3072,
+            "encoder_layers": 6,
+            "normalize_before": False,
+            "normalize_embedding": True,
+        },
+    ),
+    "facebook/bart-large": (406_291_456, "base", {"model_type": "bart"}),
+    "google/mt5-small": (
+        300_176_768,
+        "seq2seq_lm",
+        {"model_type": "mt5", "tie_word_embeddings": False, "tokenizer_class": "T5Tokenizer"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_sizes(name: str) -> None:
+    count, task, values = PUBLISHED[name]
+    network = build(read_topology(Config(values, label=name), task))
+    assert sum(part.numel() for part in network.parameters()) == count

@@ -178,7 +178,9 @@ class Config:
 
         Raises `ConfigError` when labels, or a problem type and the labels, contradict each other.
         """
-        values = {self._spellings.get(key, key): value for key, value in values.items()}
+        # Where a file has both spellings, the family's own counts.
+        spelled = {self._spellings[key]: value for key, value in values.items() if key in self._spellings}
+        values = spelled | {key: value for key, value in values.items() if key not in self._spellings}
         if "name_or_path" in values:
             values["_name_or_path"] = values.pop("name_or_path")
         if values.get("dtype") is not None:
