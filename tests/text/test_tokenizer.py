@@ -181,7 +181,7 @@ def test_adding_tokens(minilm: Path) -> None:
     assert own(["a", "a b"], padding=True)["input_ids"][0] == [101, 1037, 102, 102]
     own.pad_token_id = 103
     assert own.pad_token == "[MASK]"
-    batch = own("late")
+    batch = own(["late", "later"])
     own.add_tokens(["lat"])
     with pytest.raises(TokenizerError, match="Tokens were added since this batch was encoded"):
         batch.word_ids()
@@ -237,6 +237,7 @@ WRONG: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     (("a",), {"max_length": "5"}, OptionError, r"max_length='5' is not a whole number"),
     (("a",), {"padding": "longst"}, OptionError, r"padding='longst' is not a choice.*Did you mean 'longest'\?"),
     (("a",), {"truncation": "first"}, OptionError, r"truncation='first' is not a choice"),
+    (("a",), {"padding": ["longest"]}, OptionError, r"padding=\['longest'\] is not a choice"),
     (("a",), {"padding_side": "top", "padding": True}, OptionError, r"padding_side='top' is not a side"),
     (("a",), {"return_tensors": "jax"}, OptionError, r"return_tensors='jax' is not a choice"),
     (("a",), {"max_lenght": 5}, OptionError, r"no argument 'max_lenght'\. Did you mean 'max_length'\?"),

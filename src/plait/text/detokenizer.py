@@ -16,8 +16,8 @@ import codecs
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from plait.text.cleaning import CLEANUPS
 from plait.text.letters import bytes_of_letters
-from plait.text.tokenizer import CLEANUPS
 from plait.text.vocabulary import id_list
 
 if TYPE_CHECKING:

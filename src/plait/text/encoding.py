@@ -31,9 +31,10 @@ class BatchEncoding(dict[str, Any]):
         tensor_type: str | None = None,
         prepend_batch_axis: bool = False,
     ) -> None:
-        super().__init__(data or {})
+        super().__init__(data or ())
         self._details: Details | None = [encoding] if isinstance(encoding, Encoding) else encoding
-        self.convert_to_tensors(tensor_type, prepend_batch_axis=prepend_batch_axis)
+        if tensor_type is not None:
+            self.convert_to_tensors(tensor_type, prepend_batch_axis=prepend_batch_axis)
 
     def __getattr__(self, name: str) -> Any:
         # Only called when normal lookup fails, so methods of dict win over columns of the same name.

@@ -40,6 +40,7 @@ class Engine(Protocol):
     """What a `Tokenizer` needs below it; the crate and the pure-Python reference both are one."""
 
     fast: bool
+    version: int  # grows when tokens are added
 
     @property
     def defaults(self) -> Defaults: ...
@@ -50,6 +51,7 @@ class Engine(Protocol):
     def encode(self, texts: Sequence[Text], *, words: bool, details: bool, split_special: bool) -> Sequence[Raw]: ...
     def frame(self, sequences: int, *, special: bool) -> Frame: ...
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str: ...
+    def decode_batch(self, rows: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]: ...
     def join(self, tokens: Sequence[str]) -> str: ...
     def token_to_id(self, token: str) -> int | None: ...
     def id_to_token(self, index: int) -> str | None: ...
@@ -96,6 +98,7 @@ class CrateEngine:
 
     def __init__(self, crate: tokenizers.Tokenizer) -> None:
         padding, truncation = crate.padding or {}, crate.truncation or {}
+        self.version = 0
         self._defaults = Defaults(
             padding_side=padding.get("direction"),
             truncation_side=truncation.get("direction"),
@@ -136,6 +139,8 @@ class CrateEngine:
     def encode(self, texts: Sequence[Text], *, words: bool, details: bool, split_special: bool) -> Sequence[Raw]:
         """Plain encodings of `texts`; offsets and word ids are right only with `details`."""
         crate = self._splitter() if split_special else self._crate
+        if details and len(texts) == 1:
+            return [crate.encode(texts[0], is_pretokenized=words, add_special_tokens=False)]
         encode = crate.encode_batch if details else crate.encode_batch_fast
         encodings: Sequence[Raw] = encode(texts, is_pretokenized=words, add_special_tokens=False)
         return encodings
@@ -170,6 +175,9 @@ class CrateEngine:
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
         return self._crate.decode(ids, skip_special_tokens=skip_special)
 
+    def decode_batch(self, rows: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
+        return self._crate.decode_batch(rows, skip_special_tokens=skip_special)
+
     def join(self, tokens: Sequence[str]) -> str:
         """Tokens back to text, as the decoder joins them."""
         decoder = self._crate.decoder
@@ -193,6 +201,7 @@ class CrateEngine:
     def add(self, tokens: Sequence[tokenizers.AddedToken], *, special: bool) -> int:
         """Add tokens; how many were new. The one change after loading, so not while other threads encode."""
         self._splitting = None
+        self.version += 1
         add = self._crate.add_special_tokens if special else self._crate.add_tokens
         return add(list(tokens))
 

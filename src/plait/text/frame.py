@@ -67,8 +67,20 @@ class Frame:
     def _steps(self) -> list[tuple[int | None, list[int]]]:
         return [(None, [part.id]) if isinstance(part, Special) else (part.sequence, []) for part in self.parts]
 
+    @cached_property
+    def _ends(self) -> tuple[list[int], list[int]] | None:
+        """The special tokens before and after the slot, when there is one slot."""
+        slots = [place for place, part in enumerate(self.parts) if isinstance(part, Slot)]
+        if len(slots) != 1:
+            return None
+        ids = [part.id if isinstance(part, Special) else 0 for part in self.parts]
+        return ids[: slots[0]], ids[slots[0] + 1 :]
+
     def ids(self, sequences: Sequence[list[int]]) -> list[int]:
         """The ids of a row whose slots hold `sequences`."""
+        if self._ends is not None:
+            before, after = self._ends
+            return [*before, *sequences[0], *after]
         row: list[int] = []
         for sequence, special in self._steps:
             row += special if sequence is None else sequences[sequence]
@@ -104,6 +116,9 @@ class Fill:
     def of(self, *, left: int = 0, right: int = 0) -> Fill:
         """The same padding for a row that lacks so many tokens."""
         return Fill(left=left, right=right, id=self.id, token=self.token, type_id=self.type_id)
+
+
+NO_FILL = Fill()
 
 
 class Encoding:

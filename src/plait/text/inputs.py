@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from plait.errors import TokenizerError
 from plait.text.engine import Text
 
 
-@dataclass(frozen=True)
-class Inputs:
+class Inputs(NamedTuple):
     """Texts in the shape that the engine takes: one or two columns of texts (or of lists of words)."""
 
     columns: tuple[list[Text], ...]
@@ -28,8 +26,7 @@ class Inputs:
                     f"text is {_kind(words)}, so text_pair must be one too, but it is {_show(text_pair)}. "
                     "For a batch pass two lists of the same length."
                 )
-            columns = ([text],) if text_pair is None else ([text], [text_pair])
-            return cls(_checked(columns, words), single=True, words=words)
+            return cls(([text],) if text_pair is None else ([text], [text_pair]), single=True, words=words)
         firsts = _batch("text", text, words)
         if text_pair is not None:
             seconds = _batch("text_pair", text_pair, words) if not one(text_pair) else None

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 from plait.errors import OptionError, TokenizerError, nearest
 from plait.text.frame import Window
@@ -39,11 +40,12 @@ NO_LIMIT = 10**20  # a model_max_length above this stands for "not known"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """How one call truncates and pads; `max_length` counts special tokens too."""
+    """How one call truncates and pads; `max_length` counts special tokens too, `budget` does not."""
 
     padding: Padding | None = None
     truncation: Truncation | None = None
     max_length: int | None = None
+    budget: int | None = None
     stride: int = 0
     overflow: bool = False
     multiple: int | None = None
@@ -87,7 +89,17 @@ def count(option: str, value: object, *, least: int) -> int:
     return int(number)
 
 
-def plan(
+def plan(**arguments: Any) -> Plan:
+    """The plan of a call; see `checked` for the arguments. Calls in a loop share one, since plans never change."""
+    try:
+        return _kept_plan(**arguments)
+    except TypeError as error:
+        if isinstance(error, OptionError):
+            raise
+        return checked(**arguments)  # an argument that cannot be hashed is no choice either, and is named there
+
+
+def checked(
     *,
     padding: object,
     truncation: object,
@@ -137,12 +149,16 @@ def plan(
         padding=pads,
         truncation=cuts,
         max_length=limit,
+        budget=None if limit is None else limit - special,
         stride=count("stride", stride, least=0),
         overflow=overflow,
         multiple=multiple if pads else None,
         padding_side=side("padding_side", padding_side),
         truncation_side=side("truncation_side", truncation_side),
     )
+
+
+_kept_plan = lru_cache(maxsize=256, typed=True)(checked)
 
 
 def kept(lengths: Sequence[int], budget: int, strategy: Truncation) -> tuple[int, ...]:
@@ -206,12 +222,11 @@ def split(length: int, keep: int, *, stride: int, side: Side) -> list[Window]:
     return windows
 
 
-def windows(lengths: Sequence[int], budget: int | None, plan: Plan) -> list[tuple[Window, ...]]:
+def windows(lengths: Sequence[int], plan: Plan) -> list[tuple[Window, ...]]:
     """The rows that one sample becomes: one, or with overflow every combination of its windows, the kept one first."""
-    whole = tuple((0, length) for length in lengths)
-    if plan.truncation is None or budget is None or sum(lengths) <= budget:
-        return [whole]
-    keeps = kept(lengths, budget, plan.truncation)
+    if plan.truncation is None or plan.budget is None or sum(lengths) <= plan.budget:
+        return [tuple((0, length) for length in lengths)]
+    keeps = kept(lengths, plan.budget, plan.truncation)
     if not plan.overflow:
         if plan.truncation_side == "right":
             return [tuple((0, keep) for keep in keeps)]

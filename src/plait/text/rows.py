@@ -9,7 +9,6 @@ only when they are part of the result or asked for later.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
 from typing import Any
 
 from plait.errors import TokenizerError
@@ -23,7 +22,10 @@ Cut = tuple[int, tuple[Window, ...]]  # which sample, and the window of each of 
 
 
 class Rows:
-    """The rows of one call. `fill` holds what a padded place gets; its counts are those of no row yet."""
+    """The rows of one call. `fill` is the padding of a row that lacks nothing.
+
+    One text is encoded with its details at once, which costs next to nothing; for many the details are left out.
+    """
 
     def __init__(
         self,
@@ -37,19 +39,13 @@ class Rows:
         split_special: bool,
     ) -> None:
         self._engine, self._inputs, self._frame, self._plan, self.fill = engine, inputs, frame, plan, fill
-        self._split_special, self._detailed = split_special, details
-        self._raws = self._encode(details=details)
-        budget = None if plan.max_length is None else plan.max_length - frame.special_count
-        lengths = [[len(raw) for raw in column] for column in self._raws]
-        self._cuts: list[Cut] | None = None
-        if plan.truncation is not None:
-            self._cuts = [
-                (sample, cut)
-                for sample, counts in enumerate(zip(*lengths, strict=True))
-                for cut in options.windows(counts, budget, plan)
-            ]
-        self._lengths = lengths
-        self.ids = self._ids()
+        self._split_special = split_special
+        self._version = engine.version
+        raws = self._encode(details=details or inputs.single)
+        self._raws = raws if details or inputs.single else None
+        self._cuts = None if plan.truncation is None else self._cut(raws)
+        self._lengths = [list(map(len, column)) for column in raws] if self._raws is None else None
+        self.ids = self._read(raws)
         self.width = plan.width(max(map(len, self.ids), default=0)) if plan.padding else None
 
     def _encode(self, *, details: bool) -> list[Sequence[Raw]]:
@@ -65,27 +61,33 @@ class Rows:
                 raise wrong from error
             raise
 
-    def _ids(self) -> list[list[int]]:
+    def _cut(self, raws: list[Sequence[Raw]]) -> list[Cut]:
+        """Sample and windows of each row under the plan's truncation."""
+        counts = zip(*(map(len, column) for column in raws), strict=True)
+        return [(sample, cut) for sample, lengths in enumerate(counts) for cut in options.windows(lengths, self._plan)]
+
+    def _read(self, raws: list[Sequence[Raw]]) -> list[list[int]]:
         """The ids of every row, special tokens included, before padding."""
-        frame, raws = self._frame, self._raws
+        ids = self._frame.ids
         if self._cuts is None:
             if len(raws) == 1:
-                return [frame.ids((raw.ids,)) for raw in raws[0]]
-            return [frame.ids((first.ids, second.ids)) for first, second in zip(*raws, strict=True)]
+                return [ids((raw.ids,)) for raw in raws[0]]
+            return [ids((first.ids, second.ids)) for first, second in zip(*raws, strict=True)]
         return [
-            frame.ids([column[sample].ids[start:stop] for column, (start, stop) in zip(raws, cut, strict=True)])
+            ids([column[sample].ids[start:stop] for column, (start, stop) in zip(raws, cut, strict=True)])
             for sample, cut in self._cuts
         ]
 
-    @cached_property
+    @property
     def cuts(self) -> list[Cut]:
         """Sample and windows of each row."""
-        if self._cuts is not None:
-            return self._cuts
-        return [
-            (sample, tuple((0, length) for length in lengths))
-            for sample, lengths in enumerate(zip(*self._lengths, strict=True))
-        ]
+        if self._cuts is None:
+            columns = self._lengths or [list(map(len, column)) for column in self._raws or ()]
+            self._cuts = [
+                (sample, tuple((0, length) for length in lengths))
+                for sample, lengths in enumerate(zip(*columns, strict=True))
+            ]
+        return self._cuts
 
     def samples(self) -> list[int]:
         """Which sample each row comes from."""
@@ -102,9 +104,17 @@ class Rows:
         if kind is not None and (self.width is not None or len({len(row) for row in rows}) <= 1):
             width = len(rows[0]) if self.width is None and rows else self.width or 0
             return pad.wrap(pad.fill(rows, width, value=value, side=self._plan.padding_side), kind)
-        return (
-            rows if self.width is None else pad.fill_lists(rows, self.width, value=value, side=self._plan.padding_side)
-        )
+        if self.width is None:
+            return rows
+        return pad.fill_lists(rows, self.width, value=value, side=self._plan.padding_side)
+
+    def types(self, kind: pad.Framework | None) -> Any:
+        """The token type ids as a column; a batch of type 0 throughout is one array of zeros."""
+        if kind is not None and self.width is not None and self._frame.plain and not self.fill.type_id:
+            import numpy as np
+
+            return pad.wrap(np.zeros((len(self.ids), self.width), dtype=np.int64), kind)
+        return self.column(self.type_ids(), self.fill.type_id, kind)
 
     def attention(self, kind: pad.Framework | None) -> Any:
         """1 for tokens, 0 for padding, as a column."""
@@ -119,26 +129,21 @@ class Rows:
         """The length of each row, padding included."""
         return [max(len(row), self.width or 0) for row in self.ids]
 
-    @cached_property
-    def _made(self) -> list[Encoding]:
-        return self._rows_of(self._raws)
-
-    def _rows_of(self, raws: Sequence[Sequence[Raw]]) -> list[Encoding]:
+    def encodings(self) -> list[Encoding]:
+        """The rows with all their details; the texts are encoded again when the first time was the quick way."""
+        if self._raws is None:
+            if self._version != self._engine.version:
+                raise TokenizerError("Tokens were added since this batch was encoded; encode it again for its details.")
+            self._raws = self._encode(details=True)
         left = self._plan.padding_side == "left"
         made = []
-        for row, (sample, cut) in zip(self.ids, self.cuts, strict=True):
-            spare = max((self.width or 0) - len(row), 0)
+        for sample, cut in self.cuts:
+            size = self._frame.special_count + sum(stop - start for start, stop in cut)
+            spare = max((self.width or 0) - size, 0)
             fill = self.fill.of(left=spare) if left else self.fill.of(right=spare)
-            made.append(Encoding(self._frame, [column[sample] for column in raws], cut, fill))
+            made.append(Encoding(self._frame, [column[sample] for column in self._raws], cut, fill))
         return made
 
-    def encodings(self) -> list[Encoding]:
-        """The rows with all their details; encodes the texts again when the first time was the quick way."""
-        if not self._detailed:
-            raws = self._encode(details=True)
-            if [[raw.ids for raw in column] for column in raws] != [
-                [raw.ids for raw in column] for column in self._raws
-            ]:
-                raise TokenizerError("Tokens were added since this batch was encoded; encode it again for its details.")
-            self._raws, self._detailed = raws, True
-        return self._made
+    def forget(self) -> None:
+        """Let go of the ids, once the columns are made; `encodings` does without them."""
+        self.ids = []

