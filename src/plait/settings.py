@@ -12,6 +12,7 @@ Values are read when asked for, never at import, so a test or a program may chan
 | HF_TOKEN, MODELSCOPE_API_TOKEN | access token, sent to its own hub alone | that of `hf auth login` |
 | HF_TOKEN_PATH | the file where `hf auth login` keeps the token | $HF_HOME/token |
 | PLAIT_PROGRESS | "0": no progress bars; "1": always | bars on a terminal |
+| PLAIT_API_KEY | the key that `plait serve` demands (read by its command line) | none |
 | PLAIT_DEBUG | "1": the command line shows where an error came from | off |
 | RANK, LOCAL_RANK, WORLD_SIZE | this process among those of a `torchrun` launch; torchrun sets them | one process |
 """
@@ -85,7 +86,7 @@ def modelscope_cache() -> Path:
 def huggingface_token() -> str | None:
     """The access token of the Hugging Face hub: HF_TOKEN, which goes to HF_ENDPOINT; or the one that `hf auth login`
     keeps in a file, which goes to huggingface.co itself and to no mirror."""
-    if token := os.environ.get("HF_TOKEN"):
+    if token := os.environ.get("HF_TOKEN", "").strip():  # a secret read from a file often ends with its line end
         return token
     if huggingface_endpoint() != "https://huggingface.co":
         return None
@@ -96,7 +97,7 @@ def huggingface_token() -> str | None:
 
 def modelscope_token() -> str | None:
     """The access token of ModelScope, if one is set in the environment."""
-    return os.environ.get("MODELSCOPE_API_TOKEN") or None
+    return os.environ.get("MODELSCOPE_API_TOKEN", "").strip() or None
 
 
 def progress() -> bool | None:

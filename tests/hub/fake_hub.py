@@ -35,6 +35,7 @@ class FakeHub:
     | `ranges = False` | Range is ignored |
     | `shift` | an answer to a Range begins this many bytes too early, as its Content-Range says |
     | `page` | listings come in pages of this many entries |
+    | `cut_json = n` | the next n answers in JSON break off before their end |
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -52,6 +53,7 @@ class FakeHub:
         self.shift = 0
         self.lengthen = False
         self.page = 1000
+        self.cut_json = 0
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -187,7 +189,10 @@ class FakeHub:
         return self.reply(request, status, data[start:], headers, cut=cut)
 
     def json(self, request: BaseHTTPRequestHandler, value: Any, headers: Mapping[str, str] | None = None) -> None:
-        self.reply(request, 200, json.dumps(value).encode(), {"Content-Type": "application/json", **(headers or {})})
+        body, cut = json.dumps(value).encode(), None
+        if self.cut_json:
+            self.cut_json, cut = self.cut_json - 1, len(body) // 2
+        self.reply(request, 200, body, {"Content-Type": "application/json", **(headers or {})}, cut=cut)
 
     def reply(
         self,

@@ -15,6 +15,8 @@ from fake_hub import FakeHub
 
 from plait.errors import HubError, IntegrityError, NotFoundError, OfflineError, OptionError
 from plait.hub import resolve
+from plait.hub.session import _led
+from plait.hub.trail import NotHere
 
 Python = Callable[..., subprocess.CompletedProcess[str]]
 WEIGHTS = bytes(range(256)) * 64
@@ -187,8 +189,8 @@ def test_modelscope(hub: FakeHub) -> None:
 
 
 def test_modelscope_listings_that_were_cut_are_walked(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("plait.hub.sources.modelscope._TRUNCATED", 4)
-    hub.page = 4
+    monkeypatch.setattr("plait.hub.sources.modelscope._TRUNCATED", 5)
+    hub.page = 5
     files = {"config.json": b"{}", "model.safetensors": WEIGHTS, "a/1.json": b"1", "a/2.json": b"2", "b/3.json": b"3"}
     hub.add("org/many", files)
     assert resolve("ms:org/many", need="all").files() == sorted(files)
@@ -295,7 +297,14 @@ def test_offline_lists_every_place(hub: FakeHub, cache: Path, monkeypatch: pytes
         ([429], {"Retry-After": "3600"}, "answered 429: too many requests; it asks to wait 3600 s", HubError),
         ([429] * 3, {"Retry-After": "1"}, "answered 429: too many requests; it asks to wait 1 s (3 tries)", HubError),
         ([503] * 3, {}, "answered 503, a temporary failure (3 tries)", HubError),
+        ([429], {"Retry-After": "²"}, "answered 429: too many requests", HubError),
         ([302], {"Location": "file:///etc/passwd"}, "redirects to 'file:///etc/passwd', which is not safe", HubError),
+        (
+            [302],
+            {"Location": "http://host:99999/x?y"},
+            "redirects to 'http://host:99999/x', which is no address",
+            HubError,
+        ),
         ([200], {}, "answered with a listing that is no list", HubError),
     ],
 )
@@ -330,6 +339,72 @@ def test_a_listing_that_does_not_end(hub: FakeHub, monkeypatch: pytest.MonkeyPat
     for scheme in ("hf", "ms"):
         with pytest.raises(HubError, match="answered with a listing that does not end"):
             resolve(f"{scheme}:org/bert", kind="dataset")
+
+
+def test_a_listing_that_breaks_off_is_asked_for_again(hub: FakeHub) -> None:
+    hub.add("org/bert", BERT)
+    hub.cut_json = 2
+    assert resolve("hf:org/bert").files() == NEEDED
+    hub.cut_json = 99
+    with pytest.raises(HubError) as caught:
+        resolve("hf:org/bert", force_download=True)
+    address = f"{hub.address}/api/models/org/bert/revision/main"
+    assert f"broke off in the middle of {address}: RemoteProtocolError, " in str(caught.value)
+    assert " (3 tries)\n" in str(caught.value)
+
+
+def test_a_hub_that_breaks_off_is_passed_over(
+    hub: FakeHub, other_hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.cut_json = 99
+    hub.add("org/bert", BERT)
+    other_hub.add("org/bert", BERT)
+    monkeypatch.setenv("PLAIT_HUBS", f"huggingface,{other_hub.address}")
+    assert resolve("org/bert").files() == NEEDED
+    assert other_hub.log
+
+
+def test_a_listing_without_an_end_fills_no_memory(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plait.hub.session._JSON_LIMIT", 300)
+    hub.add("org/bert", BERT)
+    with pytest.raises(HubError, match=r"/tree/\w+\?recursive=true&expand=false with more than 300 bytes"):
+        resolve("hf:org/bert")
+
+
+def test_a_next_page_stays_encrypted() -> None:
+    assert _led("https://a/1", "https://b/2?c=3", "continues its listing at") == "https://b/2?c=3"
+    with pytest.raises(NotHere, match="^continues its listing at 'http://b/2', which is not safe$"):
+        _led("https://a/1", "http://b/2?c=3", "continues its listing at")
+
+
+@pytest.mark.parametrize("entries", [["config.json"], [None], [[1]]])
+@pytest.mark.parametrize(
+    ("scheme", "told"), [("hf", "a listing that is no list"), ("ms", "a list of files that are none")]
+)
+def test_a_listing_of_something_else(scheme: str, told: str, entries: list[Any], hub: FakeHub) -> None:
+    hub.add("org/bert", BERT)
+    hub.listing = lambda _: entries
+    with pytest.raises(HubError, match=f"answered with {told}"):
+        resolve(f"{scheme}:org/bert")
+
+
+def test_more_files_in_one_folder_than_modelscope_lists(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is left out of a listing must not be missing in silence."""
+    monkeypatch.setattr("plait.hub.sources.modelscope._TRUNCATED", 4)
+    hub.page = 4
+    hub.add("org/many", {f"a/{number}.json": b"1" for number in range(6)} | {"config.json": b"{}"})
+    with pytest.raises(HubError, match="lists no more than 4 files of one folder, and 'a' has more"):
+        resolve("ms:org/many", need="all")
+
+
+def test_a_folder_that_leads_back_is_refused(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("plait.hub.sources.modelscope._TRUNCATED", 4)
+    hub.add("org/many", {"config.json": b"{}"})
+    tree = {"Type": "tree", "Path": "a"}
+    answers = iter([[tree] * 4, [tree], [tree] * 4, [tree]])
+    hub.listing = lambda _: next(answers)
+    with pytest.raises(IntegrityError, match=r"models/org/many is refused: 'a' is not a folder in 'a'\.$"):
+        resolve("ms:org/many")
 
 
 def test_a_cache_that_cannot_be_written(hub: FakeHub, tmp_path: Path) -> None:
@@ -431,6 +506,29 @@ def test_no_token_appears_in_an_error_or_the_log(hub: FakeHub, caplog: pytest.Lo
     assert "secret" not in str(caught.value) + caplog.text
 
 
+@pytest.mark.parametrize("token", ["hf_secret\nX: y", "hf_sécret", "hf_secret\x7f"])
+def test_a_token_that_cannot_be_sent_is_not_shown(token: str, hub: FakeHub, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), pytest.raises(OptionError) as caught:
+        resolve("org/bert", token=token)
+    assert str(caught.value) == (
+        "The access token has a line end, a control character or a letter that no token has, so it was not sent. "
+        "Check token=, HF_TOKEN and MODELSCOPE_API_TOKEN."
+    )
+    assert "cret" not in caplog.text
+    assert hub.log == []
+
+
+def test_a_line_end_behind_a_token_of_the_environment_is_no_part_of_it(
+    hub: FakeHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.add("org/bert", BERT)
+    monkeypatch.setenv("HF_TOKEN", "for-hf\n")
+    monkeypatch.setenv("MODELSCOPE_API_TOKEN", "for-ms\r\n")
+    resolve("hf:org/bert")
+    resolve("ms:org/bert")
+    assert sent(hub) == {"Bearer for-hf", "Bearer for-ms"}
+
+
 def test_proxies(hub: FakeHub, other_hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://hub.invalid")
     with pytest.raises(HubError, match="answered 418"):
@@ -439,6 +537,8 @@ def test_proxies(hub: FakeHub, other_hub: FakeHub, monkeypatch: pytest.MonkeyPat
     with pytest.raises(OptionError) as caught:
         resolve("hf:org/bert", proxies={"ftp": "x"})
     assert str(caught.value) == "proxies={'ftp': 'x'}: the keys are 'http', 'https' and 'all', not 'ftp'."
+    with pytest.raises(OptionError, match=r"^proxies={'http': 'x'}: a proxy is written http://host:port \(.*\)\.$"):
+        resolve("hf:org/bert", proxies={"http": "x"})
     monkeypatch.setenv("http_proxy", other_hub.address)
     with pytest.raises(HubError, match="answered 418"):
         resolve("hf:org/bert")
@@ -454,6 +554,10 @@ def test_proxies(hub: FakeHub, other_hub: FakeHub, monkeypatch: pytest.MonkeyPat
         ({"path": "../../evil"}, "the file name '../../evil' is unsafe: it has the component '..'"),
         ({"path": "/tmp/evil"}, "the file name '/tmp/evil' is unsafe: it is absolute"),
         ({"path": "a\\evil"}, "the file name 'a\\\\evil' is unsafe: it has a backslash or a control character"),
+        (
+            {"path": "evil\ud800"},
+            "the file name 'evil\\ud800' is unsafe: it has half of a character (a lone surrogate)",
+        ),
         ({"path": ".git/config"}, "the file name '.git/config' is unsafe: it is inside '.git'"),
         ({"path": "config.json"}, "the file 'config.json' is listed twice"),
         ({"path": "config.json/x"}, "'config.json' is both a file and a folder"),

@@ -105,7 +105,7 @@ def _fetch(session: Session, file: RemoteFile, part: Path, advance: Advance) -> 
                         advance(len(chunk))
                     if file.size is None:
                         break
-        except httpx.TransportError as error:  # the connection was cut while the bytes came
+        except httpx.RequestError as error:  # the connection was cut while the bytes came
             reason = f"{type(error).__name__}, {error}"
         stalls = 0 if have > furthest else stalls + 1
         furthest = max(have, furthest)

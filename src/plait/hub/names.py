@@ -47,6 +47,8 @@ def path_problem(path: str) -> str | None:
     """
     if not path:
         return "it is empty"
+    if any("\ud800" <= character <= "\udfff" for character in path):
+        return "it has half of a character (a lone surrogate)"
     if len(path) > 1024 or any(len(part.encode()) > 255 for part in path.split("/")):
         return "it is too long"
     if any(ord(character) < 32 or character in "\\\x7f" for character in path):

@@ -6,6 +6,7 @@ apart.
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,7 @@ from plait.hub.trail import NotHere
 
 _TRIES = 3
 _REDIRECTS = 8
+_JSON_LIMIT = 64 << 20  # bytes; a page of a thousand files takes less than one of them
 
 
 class Session:
@@ -32,6 +34,12 @@ class Session:
     ) -> None:
         self.endpoint = endpoint
         self.headers = dict(headers or {})
+        # The HTTP library would refuse it as well, with a message that holds the token.
+        if not all(value.isascii() and value.isprintable() for value in self.headers.values()):
+            raise OptionError(
+                "The access token has a line end, a control character or a letter that no token has, so it was not "
+                "sent. Check token=, HF_TOKEN and MODELSCOPE_API_TOKEN."
+            )
         self.client = httpx.Client(
             follow_redirects=False,
             timeout=httpx.Timeout(30, connect=5),
@@ -49,14 +57,29 @@ class Session:
 
     def json(self, address: str) -> tuple[Any, str | None]:
         """The JSON at an address, and the address of its next page (`Link: …; rel="next"`)."""
-        with self.get(address) as response:
-            response.read()
-            following = response.links.get("next", {}).get("url")
+        for attempt in range(1, _TRIES + 1):
             try:
-                return response.json(), urljoin(address, following) if following else None
-            except ValueError as error:
-                kind = response.headers.get("content-type", "no content type")
-                raise NotHere(f"answered {address} with something that is not JSON ({kind})", sure=False) from error
+                with self.get(address) as response:
+                    return self._parsed(address, response)
+            except httpx.RequestError as error:  # the connection was cut while the bytes came
+                if attempt == _TRIES:
+                    reason = f"broke off in the middle of {address}: {_plain(error)} ({attempt} tries)"
+                    raise NotHere(reason, sure=False) from error
+        raise AssertionError("the last try returned or raised")
+
+    def _parsed(self, address: str, response: httpx.Response) -> tuple[Any, str | None]:
+        content = bytearray()
+        for chunk in response.iter_bytes():
+            content += chunk
+            if len(content) > _JSON_LIMIT:
+                raise NotHere(f"answered {address} with more than {_JSON_LIMIT} bytes", sure=False)
+        try:
+            answer = json.loads(content)
+        except (ValueError, RecursionError) as error:
+            kind = response.headers.get("content-type", "no content type")
+            raise NotHere(f"answered {address} with something that is not JSON ({kind})", sure=False) from error
+        following = response.links.get("next", {}).get("url")
+        return answer, _led(address, following, "continues its listing at") if following else None
 
     @contextmanager
     def get(self, address: str, *, offset: int = 0) -> Iterator[httpx.Response]:
@@ -91,7 +114,7 @@ class Session:
             return None, f"answered {status}, a temporary failure", 0
         if status == 429:
             after = response.headers.get("retry-after", "")
-            seconds = float(after) if after.isdigit() else None
+            seconds = float(after) if after.isascii() and after.isdecimal() else None
             told = f"; it asks to wait {after} s" if seconds is not None else ""
             return (
                 None,
@@ -109,12 +132,7 @@ class Session:
             if response.status_code not in (301, 302, 303, 307, 308):
                 return response
             response.close()
-            target = urljoin(address, response.headers.get("location", ""))
-            if urlsplit(target).scheme not in ("http", "https") or (
-                address.startswith("https:") and target.startswith("http:")
-            ):
-                raise NotHere(f"redirects to {target.split('?')[0]!r}, which is not safe", sure=False)
-            address = target
+            address = _led(address, response.headers.get("location", ""), "redirects to")
         raise NotHere(f"redirects more than {_REDIRECTS} times", sure=False)
 
     def _refusal(self, response: httpx.Response) -> str:
@@ -142,7 +160,23 @@ def _mounts(proxies: Mapping[str, str] | None) -> dict[str, httpx.BaseTransport 
     for scheme in proxies:
         if scheme.removesuffix("://") not in ("http", "https", "all"):
             raise OptionError(f"proxies={dict(proxies)!r}: the keys are 'http', 'https' and 'all', not {scheme!r}.")
-    return {f"{scheme.removesuffix('://')}://": httpx.HTTPTransport(proxy=proxy) for scheme, proxy in proxies.items()}
+    try:
+        return {f"{scheme.removesuffix('://')}://": httpx.HTTPTransport(proxy=each) for scheme, each in proxies.items()}
+    except (ValueError, httpx.InvalidURL) as error:
+        raise OptionError(f"proxies={dict(proxies)!r}: a proxy is written http://host:port ({error}).") from error
+
+
+def _led(address: str, location: str, verb: str) -> str:
+    """The address to which an answer from `address` leads. Raises `NotHere` when it is none, or is not safe."""
+    try:
+        target = urljoin(address, location)
+        parts = urlsplit(target)
+        _ = parts.port, httpx.URL(target)
+    except (ValueError, httpx.InvalidURL):
+        raise NotHere(f"{verb} {location.split('?')[0]!r}, which is no address", sure=False) from None
+    if parts.scheme not in ("http", "https") or (address.startswith("https:") and parts.scheme == "http"):
+        raise NotHere(f"{verb} {target.split('?')[0]!r}, which is not safe", sure=False)
+    return target
 
 
 def _origin(address: str) -> tuple[str, str | None, int | None]:

@@ -44,15 +44,17 @@ class HuggingFace:
             if page is None:
                 return checked(commit, files, f"{name} at {self.endpoint}")
             entries, page = session.json(page)
-            if not isinstance(entries, list):
+            if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
                 raise NotHere("answered with a listing that is no list", sure=False)
             files += [self._file(name, commit, kind, entry) for entry in entries if entry.get("type") == "file"]
         raise NotHere("answered with a listing that does not end", sure=False)
 
     def _file(self, name: str, commit: str, kind: Kind, entry: dict[str, Any]) -> RemoteFile:
-        large = entry.get("lfs") or {}
+        large = entry.get("lfs")
+        large = large if isinstance(large, dict) else {}
         digest = str(large.get("oid") or large.get("sha256") or entry.get("oid") or "").removeprefix("sha256:") or None
         size = large.get("size", entry.get("size"))
         prefix = "datasets/" if kind == "dataset" else ""
         path = str(entry.get("path"))
-        return RemoteFile(path, size, digest, f"{self.endpoint}/{prefix}{quote(name)}/resolve/{commit}/{quote(path)}")
+        address = f"{self.endpoint}/{prefix}{quote(name)}/resolve/{commit}/{quote(path, errors='replace')}"
+        return RemoteFile(path, size, digest, address)

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from plait.errors import IntegrityError
 from plait.hub.listing import Kind, Listing, RemoteFile, checked
+from plait.hub.names import path_problem
 from plait.hub.session import Session
 from plait.hub.trail import NotHere
 
@@ -53,11 +55,18 @@ class ModelScope:
         if len(entries) != _TRUNCATED:
             yield from entries
             return
-        for entry in _entries(session, f"{api}/repo/files", Revision=revision, Recursive="False", Root=root):
-            if entry.get("Type") == "tree":
-                yield from self._models(session, api, revision, str(entry.get("Path")))
-            else:
+        entries = _entries(session, f"{api}/repo/files", Revision=revision, Recursive="False", Root=root)
+        if len(entries) == _TRUNCATED:
+            reason = f"lists no more than {_TRUNCATED} files of one folder, and {root or 'the topmost'!r} has more"
+            raise NotHere(reason, sure=False)
+        for entry in entries:
+            path = str(entry.get("Path"))
+            if entry.get("Type") != "tree":
                 yield entry
+            elif path_problem(path) or not path.startswith(f"{root}/" if root else ""):
+                raise IntegrityError(f"The listing of {api} is refused: {path!r} is not a folder in {root!r}.")
+            else:
+                yield from self._models(session, api, revision, path)
 
     def _datasets(self, session: Session, api: str, revision: str) -> Iterator[dict[str, Any]]:
         for number in range(1, _PAGES + 1):
@@ -70,7 +79,7 @@ class ModelScope:
 
     def _file(self, api: str, revision: str, entry: dict[str, Any]) -> RemoteFile:
         path = str(entry.get("Path"))
-        address = f"{api}/repo?{urlencode({'Revision': revision, 'FilePath': path})}"
+        address = f"{api}/repo?{urlencode({'Revision': revision, 'FilePath': path}, errors='replace')}"
         return RemoteFile(path, entry.get("Size"), str(entry.get("Sha256") or "").lower() or None, address)
 
 
@@ -80,4 +89,6 @@ def _entries(session: Session, address: str, **query: str) -> list[dict[str, Any
     if not isinstance(data, dict) or not isinstance(data.get("Files"), list):
         message = answer.get("Message") if isinstance(answer, dict) else None
         raise NotHere(f"answered without a list of files ({message or 'no message'})", sure=bool(message))
+    if not all(isinstance(entry, dict) for entry in data["Files"]):
+        raise NotHere("answered with a list of files that are none", sure=False)
     return list(data["Files"])
