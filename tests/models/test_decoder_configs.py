@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 import transformers
 
 from plait.errors import ConfigError
 from plait.models.config import Config
 from plait.models.family import topology
+from plait.models.files import new_model
 from plait.models.reader import Reader
 from plait.models.registry import family_of
 from plait.nn.spec import LinearScaling, MaskSpec, RopeSpec, Single
@@ -147,6 +149,21 @@ def test_windows_of_an_encoder_count_both_sides() -> None:
     assert layer.attention.mask == MaskSpec(causal=False, window=257)
 
 
+def test_residual_weights_begin_smaller() -> None:
+    sizes = {"n_embd": 64, "n_head": 4, "n_layer": 8, "vocab_size": 11, "n_positions": 9}
+    model = new_model(Config(model_type="gpt2", **sizes), task="causal_lm")
+    layers = model.network.stack.layers
+    drawn = {
+        "added": [part.weight for layer in layers for part in (layer.attention.output, layer.mlp.down)],
+        "others": [part.weight for layer in layers for part in (layer.attention.query, layer.mlp.up)],
+    }
+    # 100,000 numbers and more: their deviation is known to 1 / sqrt(200,000) of itself; five of those.
+    for group, expected in (("added", 0.02 / 4), ("others", 0.02)):
+        numbers = torch.cat([weight.flatten() for weight in drawn[group]])
+        assert numbers.numel() > 100_000
+        assert numbers.std().item() == pytest.approx(expected, rel=0.012)
+
+
 @pytest.mark.parametrize(
     ("values", "text"),
     [
@@ -168,6 +185,10 @@ def test_windows_of_an_encoder_count_both_sides() -> None:
             {"model_type": "phi3", **SPELLINGS["phi3"][0], "partial_rotary_factor": 0.5},
             "`rope_parameters.short_factor` must be a list of 24 positive numbers, one for each pair of dimensions "
             "that turns, but is [1.0, 1.0, 1.0,",
+        ),
+        (
+            {"model_type": "phi3", "full_attn_mod": 2},
+            "`full_attn_mod` is 2 in config.json of x, and only 1 is supported for Phi3: all its layers are alike",
         ),
         (
             {"model_type": "phi", "partial_rotary_factor": 0.3},

@@ -1,13 +1,18 @@
-"""GPT-2 (Radford et al. 2019): a decoder with learned positions, norms before sublayers and biases everywhere.
+"""GPT-2: a decoder with learned positions, norms before sublayers and biases everywhere.
 
-Configuration: https://huggingface.co/openai-community/gpt2. Its files hold linear layers as (inputs, outputs), and
-query, key and value as one.
+Radford et al. 2019, "Language Models are Unsupervised Multitask Learners". Configuration:
+https://huggingface.co/openai-community/gpt2. Its files hold linear layers as (inputs, outputs), and query, key and
+value as one.
 """
 
 from __future__ import annotations
 
+import math
+from typing import TYPE_CHECKING
+
 from plait.errors import ConfigError
 from plait.models import llama
+from plait.models.config import Config
 from plait.models.family import Head, pre_norm_layer
 from plait.models.reader import Reader
 from plait.nn.spec import (
@@ -24,6 +29,9 @@ from plait.nn.spec import (
     TextFrontendSpec,
 )
 from plait.weights.rules import Rules, ignore, rename, split, tied, transpose
+
+if TYPE_CHECKING:
+    from torch import nn
 
 NAME = "GPT2"
 
@@ -113,6 +121,19 @@ def spec(reader: Reader) -> Single:
         dropout=reader.probability("embd_pdrop"),
     )
     return Single(stack=StackSpec(width=width, frontend=frontend, layers=made, norm=norm))
+
+
+def initialise(network: nn.Module, config: Config) -> None:
+    """Weights with the deviation `initializer_range`; those of the last layer of each sublayer, which add to the state
+    twice per layer, by 1 / sqrt(2 * layers) less (§2.3)."""
+    from torch import nn
+
+    from plait.nn.build import initialise
+
+    initialise(network, std=float(config.initializer_range))
+    for name, part in network.named_modules():
+        if name.endswith(("attention.output", "mlp.down")) and isinstance(part, nn.Linear):
+            nn.init.normal_(part.weight, std=config.initializer_range / math.sqrt(2 * config.n_layer))
 
 
 def _token_classifier(reader: Reader) -> ClassifierHeadSpec:

@@ -38,19 +38,13 @@ DEFAULTS = {
     "vocab_size": 32064,
 }
 
-IGNORED = {
-    **llama.IGNORED,
-    "embd_pdrop": "the published network drops nothing there",
-    "attention_bias": "always false in these files, which hold no bias",
-    "full_attn_mod": "a note of the program that trained it",
-    "interpolate_factor": "a note of the program that trained it",
-    "lm_head_bias": "always false in these files, which hold no bias",
-    "mlp_bias": "always false in these files, which hold no bias",
-}
+IGNORED = {**llama.IGNORED, "embd_pdrop": "the published network drops nothing there"}
 
 
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
+    for key in ("full_attn_mod", "interpolate_factor"):
+        reader.only(key, 1, reason="all its layers are alike, and `rope_scaling` alone stretches positions")
     layers = reader.integer("num_hidden_layers")
     return llama.decoder(
         reader,
