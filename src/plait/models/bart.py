@@ -6,7 +6,7 @@ other places and other positions; they share what is here.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Literal
 
 from plait.errors import ConfigError
 from plait.models.family import Head
@@ -30,9 +30,6 @@ from plait.nn.spec import (
     TransformSpec,
 )
 from plait.weights.rules import Rule, Rules, ignore, rename, row, tied
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
 
 NAME = "Bart"
 
@@ -76,7 +73,6 @@ IGNORED = {
     "extra_pos_embeddings": "a note of the program that trained it",
     "force_bos_token_to_be_generated": "an old spelling of forced_bos_token_id",
     "classif_dropout": "an old spelling of classifier_dropout",
-    "num_hidden_layers": "said by encoder_layers",
     "save_step": "a note of the program that trained it",
 }
 
@@ -240,21 +236,25 @@ SCORES = (
 )
 
 
-def heads(name: str, architecture: str, **more: object) -> Mapping[str, Head]:
-    """The heads of a family called `name`."""
+def heads(
+    name: str, architecture: str, *, first: Literal["start_token", "last_word"] = "start_token"
+) -> dict[str, Head]:
+    """The heads that BART and its relatives share; `first` as in `Head`."""
     return {
         "base": Head(architecture=f"{name}Model"),
-        "seq2seq_lm": Head(architecture=architecture, spec=language, rules=SCORES, **more),  # type: ignore[arg-type]
-        "sequence_classification": Head(
-            architecture=f"{name}ForSequenceClassification",
-            pool=PoolSpec(where="last"),
-            spec=classifier,
-            rules=(
-                rename("classification_head.dense.{wb}", "head.dense.{wb}"),
-                rename("classification_head.out_proj.{wb}", "head.projection.{wb}"),
-            ),
-        ),
+        "seq2seq_lm": Head(architecture=architecture, spec=language, rules=SCORES, first=first),
     }
 
 
-HEADS = heads(NAME, "BartForConditionalGeneration")
+def classification(name: str) -> Head:
+    """The head for sequences: of the decoder's state at the last token."""
+    dense = rename("classification_head.dense.{wb}", "head.dense.{wb}")
+    return Head(
+        architecture=f"{name}ForSequenceClassification",
+        pool=PoolSpec(where="last"),
+        spec=classifier,
+        rules=(dense, rename("classification_head.out_proj.{wb}", "head.projection.{wb}")),
+    )
+
+
+HEADS = {**heads(NAME, "BartForConditionalGeneration"), "sequence_classification": classification(NAME)}

@@ -25,4 +25,7 @@ def spec(reader: Reader) -> EncoderDecoder:
 
 RULES = bart.names(*bart.SHARED, bart.LEARNED_POSITIONS, bart.EMBEDDING_NORM, bart.LAST_NORM, before=True)
 
-HEADS = bart.heads(NAME, "MBartForConditionalGeneration", first="last_word")
+HEADS = {
+    **bart.heads(NAME, "MBartForConditionalGeneration", first="last_word"),
+    "sequence_classification": bart.classification(NAME),
+}

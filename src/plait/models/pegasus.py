@@ -31,8 +31,4 @@ def spec(reader: Reader) -> EncoderDecoder:
 
 RULES = bart.names(*bart.SHARED, bart.FIXED_POSITIONS, bart.LAST_NORM, before=True)
 
-HEADS = {
-    task: head
-    for task, head in bart.heads(NAME, "PegasusForConditionalGeneration").items()
-    if task != "sequence_classification"
-}
+HEADS = bart.heads(NAME, "PegasusForConditionalGeneration")
