@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
@@ -13,6 +14,7 @@ import httpx
 import pytest
 import uvicorn
 from mock_engine import ByteTokenizer, EchoModel
+from starlette.requests import ClientDisconnect
 from starlette.testclient import TestClient
 
 from plait.errors import MissingExtraError, OptionError
@@ -123,7 +125,19 @@ def test_a_failure_of_a_whole_answer_is_500() -> None:
     [
         (CHAT, b"{", 400, None, "The body is not valid JSON"),
         (CHAT, b"[" * 100000, 400, None, "The body is not valid JSON"),
+        (TEXT, b'{"prompt": "p", "temperature": NaN}', 400, None, "not valid JSON in UTF-8: NaN is no JSON number"),
+        (TEXT, b'{"prompt": "\\ud800"}', 400, None, "surrogates not allowed"),
+        (TEXT, b'{"\\ud800": 1}', 400, None, "surrogates not allowed"),
+        (TEXT, b"\xff\xfe{\x00}\x00", 400, None, "not valid JSON in UTF-8: 'utf-8' codec can't decode byte 0xff"),
         (CHAT, json.dumps({**HELLO, "tools": [1]}).encode(), 400, "tools", "`tools` is not supported"),
+        (
+            TEXT,
+            b'{"prompt": "p", "seed": %d}' % 2**64,
+            400,
+            "seed",
+            "between -9223372036854775808 and 18446744073709551615",
+        ),
+        (TEXT, b'{"prompt": "p", "repetition_penalty": 1%s}' % (b"0" * 400), 400, "repetition_penalty", "0.01 and 100"),
         (CHAT, json.dumps({**HELLO, "model": "x"}).encode(), 404, "model", "no model 'x' here; this server has 'm'"),
         (TEXT, json.dumps({"prompt": "p" * 64}).encode(), 400, "prompt", "64 tokens, but the model reads 64 in all"),
         (CHAT, b" " * (17 << 20), 413, None, "more than 16777216 bytes"),
@@ -172,6 +186,46 @@ def test_the_key_guards_all_but_health() -> None:
         assert client.get("/v1/models/m", headers=headers).json()["object"] == "model"
         assert client.get("/v1/models/x", headers=headers).status_code == 404
         assert client.post(CHAT, json=HELLO, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
+def test_a_key_of_any_letters(scheme: str) -> None:
+    """The name of the scheme is free of case (RFC 9110, 11.1); a key beyond ASCII is sent in UTF-8."""
+    with client_of(EchoModel("a"), api_key="s3cret-ключ") as client:
+        headers = {"Authorization": f"{scheme} s3cret-ключ".encode()}
+        assert client.get("/v1/models", headers=headers).status_code == 200
+        assert client.get("/v1/models", headers={"Authorization": "s3cret-ключ".encode()}).status_code == 401
+
+
+def test_a_wrong_method_is_told_the_right_one() -> None:
+    with client_of(EchoModel("a")) as client:
+        response = client.get(CHAT)
+        assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+def test_a_client_that_is_gone_before_the_stream_begins_frees_the_engine() -> None:
+    """The server learns of it with the status line, before it asks for a first frame."""
+    model = EchoModel("x" * 50)
+    model.gate.clear()
+    engine = Engine(model, ByteTokenizer())
+    body = json.dumps({"prompt": "p", "stream": True}).encode()
+
+    async def receive() -> dict:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: dict) -> None:
+        raise OSError("the client is gone")
+
+    scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "POST"}
+    scope |= {"path": TEXT, "raw_path": TEXT.encode(), "root_path": "", "query_string": b"", "headers": []}
+    with pytest.raises(ClientDisconnect):
+        asyncio.run(application(engine, name="m")(scope, receive, send))
+    model.gate.set()
+    deadline = time.monotonic() + 10
+    while engine.running is not None and time.monotonic() < deadline:
+        time.sleep(0.01)
+    engine.close()
+    assert model.steps <= 1, "the token that was being made, and no other"
 
 
 def test_the_key_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:

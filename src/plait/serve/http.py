@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request as HTTPRequest
 from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from plait.console import logger
 from plait.errors import PlaitError, RequestError
@@ -55,8 +56,7 @@ def application(engine: Engine, *, name: str, api_key: str | None = None) -> Sta
             prefix = "chatcmpl" if kind == "chat" else "cmpl"
             head = {"id": f"{prefix}-{uuid.uuid4().hex}", "created": int(time.time()), "model": name}
             if asked.stream:
-                frames = _frames(engine, job, events, asked, head)
-                return StreamingResponse(frames, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+                return _Stream(engine, job, _frames(job, events, asked, head))
             return await _whole(engine, job, events, asked, head, request)
 
         return endpoint
@@ -107,7 +107,8 @@ def _refusal(problem: RequestError, engine: Engine) -> Response:
 async def _http_error(request: HTTPRequest, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     message = f"{request.method} {request.url.path}: {error.detail}."
-    return _json(protocol.error(RequestError(message, status=error.status_code)), error.status_code)
+    headers = dict(error.headers or {})  # Allow, of a 405
+    return _json(protocol.error(RequestError(message, status=error.status_code)), error.status_code, headers)
 
 
 async def _unexpected(_: HTTPRequest, error: Exception) -> Response:
@@ -126,9 +127,10 @@ def _as_problem(error: Exception) -> RequestError:
 def _check_key(request: HTTPRequest, api_key: str | None) -> None:
     if api_key is None:
         return
-    given = request.headers.get("authorization", "").removeprefix("Bearer ")
-    # In constant time, so that the duration of a refusal says nothing about the key.
-    if not hmac.compare_digest(given.encode(), api_key.encode()):
+    scheme, _, given = request.headers.get("authorization", "").partition(" ")
+    # In constant time, so that the duration of a refusal says nothing about the key. Headers come decoded as latin-1.
+    right = hmac.compare_digest(given.encode("latin-1"), api_key.encode("utf-8"))
+    if scheme.lower() != "bearer" or not right:
         raise RequestError(
             "The API key is missing or wrong; send `Authorization: Bearer KEY`.", status=401, code="invalid_api_key"
         )
@@ -147,9 +149,16 @@ async def _body(request: HTTPRequest) -> Any:
         if len(data) > MAX_BODY_BYTES:
             raise RequestError(f"The body has more than {MAX_BODY_BYTES} bytes.", status=413)
     try:
-        return json.loads(bytes(data))
+        body = json.loads(data.decode("utf-8"), parse_constant=_refuse_constant)
+        if b"\\u" in data:  # an escape may be half of a character, which neither a tokenizer nor an answer can hold
+            json.dumps(body, ensure_ascii=False).encode("utf-8")
     except (ValueError, RecursionError) as error:
-        raise RequestError(f"The body is not valid JSON: {error}.") from error
+        raise RequestError(f"The body is not valid JSON in UTF-8: {error}.") from error
+    return body
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON number")
 
 
 def _bridge(events: Events) -> Callable[[Event], None]:
@@ -163,28 +172,37 @@ def _bridge(events: Events) -> Callable[[Event], None]:
     return deliver
 
 
-async def _pieces(engine: Engine, job: Job, events: Events) -> AsyncIterator[Piece]:
-    """The pieces of a job to its last one; however the reader leaves, the job does not go on without it."""
-    try:
-        while True:
-            event = await events.get()
-            if isinstance(event, Exception):
-                raise event
-            yield event
-            if event.finish_reason is not None:
-                return
-    finally:
-        engine.cancel(job)
+class _Stream(StreamingResponse):
+    """A response in frames; however it ends, and even if it never begins, the job does not go on without it."""
+
+    def __init__(self, engine: Engine, job: Job, frames: AsyncIterator[bytes]) -> None:
+        super().__init__(frames, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self.engine, self.job = engine, job
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self.engine.cancel(self.job)
 
 
-async def _frames(
-    engine: Engine, job: Job, events: Events, asked: protocol.Request, head: protocol.Body
-) -> AsyncIterator[bytes]:
+async def _pieces(events: Events) -> AsyncIterator[Piece]:
+    """The pieces of a job to its last one."""
+    while True:
+        event = await events.get()
+        if isinstance(event, Exception):
+            raise event
+        yield event
+        if event.finish_reason is not None:
+            return
+
+
+async def _frames(job: Job, events: Events, asked: protocol.Request, head: protocol.Body) -> AsyncIterator[bytes]:
     """The frames of a streamed answer; the status line is long gone, so an error is a frame too."""
     tokens = 0
     try:
         yield _frame(protocol.chunk(asked, head, "", first=True))
-        async for piece in _pieces(engine, job, events):
+        async for piece in _pieces(events):
             tokens = piece.tokens
             if piece.text or piece.thinking or piece.finish_reason:
                 part = protocol.chunk(asked, head, piece.text, reason=piece.finish_reason, thinking=piece.thinking)
@@ -193,8 +211,6 @@ async def _frames(
             yield _frame(protocol.last_chunk(asked, head, protocol.usage(len(job.tokens), tokens)))
     except Exception as error:
         yield _frame(protocol.error(_as_problem(error)))
-    finally:
-        engine.cancel(job)
     yield b"data: [DONE]\n\n"
 
 
@@ -204,7 +220,7 @@ async def _whole(
     """The answer in one body; a client that hangs up frees the engine."""
 
     async def collect() -> list[Piece]:
-        return [piece async for piece in _pieces(engine, job, events)]
+        return [piece async for piece in _pieces(events)]
 
     async def gone() -> None:
         while (await request.receive())["type"] != "http.disconnect":
@@ -221,6 +237,7 @@ async def _whole(
         except Exception as error:
             raise _as_problem(error) from error
     finally:
+        engine.cancel(job)
         work.cancel()
         hung_up.cancel()
     used = protocol.usage(len(job.tokens), pieces[-1].tokens)

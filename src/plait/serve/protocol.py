@@ -24,11 +24,11 @@ FIELDS: dict[str, tuple[type | tuple[type, ...], float | None, float | None]] = 
     "max_tokens": (int, 1, None),
     "temperature": (NUMBER, 0, 2),
     "top_p": (NUMBER, 0, 1),
-    "seed": (int, None, None),
+    "seed": (int, -(1 << 63), (1 << 64) - 1),  # what torch's generator takes
     "stop": ((str, list), None, None),
     "top_k": (int, 0, None),
     "min_p": (NUMBER, 0, 1),
-    "repetition_penalty": (NUMBER, 0.01, None),
+    "repetition_penalty": (NUMBER, 0.01, 100),
 }
 OWN_FIELDS: dict[Kind, dict[str, tuple[type | tuple[type, ...], float | None, float | None]]] = {
     "chat": {
