@@ -1,4 +1,5 @@
-"""What single decoder families do differently, where the general comparison does not reach: half precision."""
+"""What single decoder families do differently, where the general comparison does not reach: half precision, and texts
+that outgrow their original length."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity_harness import CASES, load, reference
+from parity_harness import CASES, TOKENS, TOLERANCE, batch, difference, load, reference
 
 
 @pytest.mark.parametrize("name", ["gemma2", "gemma3"])
@@ -25,3 +26,19 @@ def test_scaled_embeddings_and_offset_norms_in_bfloat16(name: str, tmp_path: Pat
     # Both round one float32 value, whose own last bit may differ: 1 in 2^16 such values then rounds to a neighbour.
     assert (mine != other).sum() <= 2
     torch.testing.assert_close(mine, other, rtol=2**-7, atol=0)
+
+
+@pytest.mark.parametrize(("first", "same"), [(16, False), (17, True), (23, True)])
+def test_the_length_of_a_call_chooses_the_factors(first: int, same: bool, tmp_path: Path) -> None:
+    """The original length is 16. From 17 tokens on the long factors hold, and a cache may be continued; keys of a
+    shorter call keep the rotation of the short ones, as the specification says."""
+    reference(CASES["phi3-long-partial"], "base").save_pretrained(tmp_path)
+    ours = load(tmp_path, "base")
+    tokens = batch(CASES["phi3-long-partial"], "base", None)["input_ids"]
+    with torch.no_grad():
+        whole = ours(tokens).last_hidden_state
+        begun = ours(tokens[:, :first], use_cache=True)
+        rest = ours(tokens[:, first:], past_key_values=begun.past_key_values).last_hidden_state
+    assert rest.shape[1] == TOKENS - first
+    apart = difference(rest, whole[:, first:])
+    assert apart <= TOLERANCE if same else apart > 1000 * TOLERANCE
