@@ -1,5 +1,5 @@
-"""What single decoder families do differently, where the general comparison does not reach: half precision, and texts
-that outgrow their original length."""
+"""Decoder families, where the general comparison does not reach: generation from a padded batch, half precision, and
+texts that outgrow their original length."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from parity_harness import CASES, TOKENS, TOLERANCE, batch, difference, load, reference
+from decoder_cases import DECODERS
+from parity_harness import CASES, TOKENS, TOLERANCE, batch, difference, load, masks, reference
 
 
 @pytest.mark.parametrize("name", ["gemma2", "gemma3"])
@@ -42,3 +43,18 @@ def test_the_length_of_a_call_chooses_the_factors(first: int, same: bool, tmp_pa
     assert rest.shape[1] == TOKENS - first
     apart = difference(rest, whole[:, first:])
     assert apart <= TOLERANCE if same else apart > 1000 * TOLERANCE
+
+
+@pytest.mark.parametrize("name", [name for name, (_, _, tasks) in DECODERS.items() if "causal_lm" in tasks])
+def test_greedy_words_behind_a_padded_batch(name: str, tmp_path: Path) -> None:
+    """Rows of 14, 13 and 6 words, padded on the left, each go on with the reference's words."""
+    theirs = reference(CASES[name], "causal_lm")
+    theirs.save_pretrained(tmp_path)
+    ours = load(tmp_path, "causal_lm")
+    padding = masks()["left"]
+    ids = batch(CASES[name], "causal_lm", padding)["input_ids"][:, 10:]
+    assert padding is not None
+    options = {"attention_mask": padding[:, 10:], "max_new_tokens": 8, "do_sample": False, "pad_token_id": 0}
+    mine = ours.generate(ids, eos_token_id=None, **options)
+    assert mine.shape[1] == ids.shape[1] + 8
+    assert mine.tolist() == theirs.generate(ids, eos_token_id=None, **options).tolist()
