@@ -246,6 +246,15 @@ def test_errors_name_the_cause(make: Make, decoder: Path) -> None:
         classify([["a", "b"]])
     with pytest.raises(OptionError, match="`batch_size` must be at least 1, but is 0"):
         pipeline("text-classification", folder, batch_size=0)
+    with pytest.raises(OptionError, match="`batch_size` must be at least 1, but is -1"):  # and not answers of None
+        classify(["a", "b"], batch_size=-1)
+    for device in ("gpu", 1.5):
+        with pytest.raises(
+            OptionError, match=f"device={device!r} is no device of torch: 'cpu', 'cuda', 'cuda:0', 'mps'"
+        ):
+            pipeline("text-classification", folder, device=device)
+    with pytest.raises(OptionError, match=r"device=99, but torch sees \d+ CUDA devices here\. Use device='cpu'"):
+        pipeline("text-classification", folder, device=99)
     zero = pipeline("zero-shot-classification", folder)
     with pytest.raises(OptionError, match="labels are LABEL_0, LABEL_1, none of which begins with 'entail'"):
         zero("a", ["b"])
@@ -253,6 +262,8 @@ def test_errors_name_the_cause(make: Make, decoder: Path) -> None:
         zero("a")
     with pytest.raises(OptionError, match=r"must hold \{\} for the label, but is 'no place'"):
         zero("a", ["b"], hypothesis_template="no place")
+    with pytest.raises(OptionError, match="must hold {} for the label, but is '{name'"):
+        zero("a", ["b"], hypothesis_template="{name")
     fill = pipeline("fill-mask", make("BertForMaskedLM"))
     with pytest.raises(OptionError, match=r"There is no \[MASK\] in 'plain'"):
         fill("plain")
@@ -267,6 +278,8 @@ def test_errors_name_the_cause(make: Make, decoder: Path) -> None:
     ask = pipeline("question-answering", make("BertForQuestionAnswering"))
     with pytest.raises(OptionError, match="Give question=… and context=…, or dicts"):
         ask(question="a")
+    with pytest.raises(OptionError, match=r"There are 2 questions, but 1 contexts\."):
+        ask(question=["a", "b"], context=["c"])
     with pytest.raises(OptionError, match="a dict of `question` and `context`, but one is 'a'"):
         ask(["a"])
     write = pipeline("text-generation", decoder)
@@ -274,3 +287,12 @@ def test_errors_name_the_cause(make: Make, decoder: Path) -> None:
         write([3])
     with pytest.raises(OptionError, match="no generation option 'max_new_token'"):
         write("a", max_new_token=3)
+
+
+def test_windows_of_a_model_that_reads_less_than_their_default_width(make: Make) -> None:
+    """Windows of 40 tokens cannot overlap by the default of 128."""
+    ask = pipeline("question-answering", make("BertForQuestionAnswering"))
+    context = "The wind blows over the sea. " * 30
+    wide = ask(question="Where?", context=context, max_seq_len=40, doc_stride=20)
+    ask.tokenizer.model_max_length = 40
+    assert ask(question="Where?", context=context) == wide

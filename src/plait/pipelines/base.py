@@ -29,12 +29,10 @@ class Pipeline:
     answer: Callable[..., list[Any]]
 
     def __init__(self, model: Any, tokenizer: Any, *, device: Any = None, batch_size: int = 8, **options: Any) -> None:
-        if batch_size < 1:
-            raise OptionError(f"`batch_size` must be at least 1, but is {batch_size}.")
         self.model = model.to(device_of(device)) if device is not None else model
         self.model.eval()
         self.tokenizer = tokenizer
-        self.batch_size = batch_size
+        self.batch_size = _at_least_one(batch_size)
         self.options = self._checked(options)
 
     @property
@@ -46,7 +44,7 @@ class Pipeline:
     def __call__(self, inputs: Any, **options: Any) -> Any:
         """Answer one input or many. Raises OptionError for an option that the task does not have."""
         runner = copy.copy(self)  # so that another thread's call keeps its own batch size
-        runner.batch_size = options.pop("batch_size", self.batch_size)
+        runner.batch_size = _at_least_one(options.pop("batch_size", self.batch_size))
         items, single = self.items_of(inputs)
         results = runner.answer(items, **{**self.options, **self._checked(options)}) if items else []
         return results[0] if single else results
@@ -106,8 +104,26 @@ class Pipeline:
         return [{name: columns[name][row] for name in columns} for row in range(len(texts))]
 
 
+def _at_least_one(batch_size: int) -> int:
+    if batch_size < 1:
+        raise OptionError(f"`batch_size` must be at least 1, but is {batch_size}.")
+    return batch_size
+
+
 def device_of(device: Any) -> torch.device:
-    """A torch device from its name, or from the number of a GPU, where -1 means the CPU."""
-    if isinstance(device, int):
-        return torch.device("cpu" if device < 0 else f"cuda:{device}")
-    return torch.device(device)
+    """A torch device from its name, or from the number of a GPU, where -1 means the CPU.
+
+    Raises OptionError when there is none of that name or number.
+    """
+    name = ("cpu" if device < 0 else f"cuda:{device}") if isinstance(device, int) else device
+    try:
+        found = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        hint = nearest(str(device), ["cpu", "cuda", "mps"])
+        raise OptionError(f"device={device!r} is no device of torch: 'cpu', 'cuda', 'cuda:0', 'mps'.{hint}") from error
+    if found.type == "cuda" and (found.index or 0) >= torch.cuda.device_count():
+        raise OptionError(
+            f"device={device!r}, but torch sees {torch.cuda.device_count()} CUDA devices here. Use device='cpu', "
+            "or another number."
+        )
+    return found

@@ -25,7 +25,9 @@ class QuestionAnsweringPipeline(Pipeline):
         if inputs is None and isinstance(question, str):
             inputs = {"question": question, "context": context}
         elif inputs is None:
-            contexts = [context] * len(question) if isinstance(context, str) else context
+            contexts = [context] * len(question) if isinstance(context, str) else list(context)
+            if len(contexts) != len(question):
+                raise OptionError(f"There are {len(question)} questions, but {len(contexts)} contexts.")
             inputs = [{"question": q, "context": c} for q, c in zip(question, contexts, strict=True)]
         return super().__call__(inputs, **options)
 
@@ -42,11 +44,12 @@ class QuestionAnsweringPipeline(Pipeline):
         for item in items:
             if not isinstance(item, dict) or not {"question", "context"} <= item.keys():
                 raise OptionError(f"Each input must be a dict of `question` and `context`, but one is {item!r}.")
+        window = min(max_seq_len, self.tokenizer.model_max_length)
         encoded = self.tokenizer(
             [(item["question"].strip(), item["context"]) for item in items],
             truncation="only_second",
-            max_length=min(max_seq_len, self.tokenizer.model_max_length),
-            stride=min(doc_stride, max_seq_len // 2),
+            max_length=window,
+            stride=min(doc_stride, window // 2),
             return_overflowing_tokens=True,
             return_offsets_mapping=True,
         )

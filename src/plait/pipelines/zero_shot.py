@@ -40,9 +40,9 @@ class ZeroShotClassificationPipeline(Pipeline):
             labels = [label.strip() for label in labels.split(",") if label.strip()]
         if not labels:
             raise OptionError("`candidate_labels` is missing: give the labels to choose from.")
-        if hypothesis_template.format(labels[0]) == hypothesis_template:
+        if "{}" not in hypothesis_template:
             raise OptionError(f"`hypothesis_template` must hold {{}} for the label, but is {hypothesis_template!r}.")
-        pairs = [(text, hypothesis_template.format(label)) for text in items for label in labels]
+        pairs = [(text, hypothesis_template.replace("{}", label)) for text in items for label in labels]
         logits = torch.empty(len(pairs), self.model.config.num_labels)
         for index, outputs, row in self.forward(self.encoded(pairs, truncation="only_first")):
             logits[index] = outputs.logits[row].float().cpu()
