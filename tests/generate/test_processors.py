@@ -148,6 +148,20 @@ def test_values_out_of_range_are_named(build, text: str) -> None:
         build()
 
 
+@pytest.mark.parametrize("index", [-1, 7, 99])
+def test_ids_beyond_the_vocabulary(index: int) -> None:
+    """They cannot be chosen, so to forbid them changes nothing; to force one is an error."""
+    tokens, logits = torch.tensor([[1, 2]]), torch.zeros(1, 7)
+    for build in (
+        lambda: ours.SuppressTokensLogitsProcessor([index]),
+        lambda: ours.NoBadWordsLogitsProcessor([[2, index]]),
+        lambda: ours.MinLengthLogitsProcessor(5, index),
+    ):
+        assert build()(tokens, logits).equal(logits)
+    with pytest.raises(OptionError, match=f"`forced_eos_token_id` must be one of the 7 tokens, but is {index}"):
+        ours.ForcedEOSTokenLogitsProcessor(3, index)(tokens, logits)
+
+
 def test_base_classes_say_what_to_define() -> None:
     with pytest.raises(NotImplementedError, match=r"LogitsProcessor must define __call__\(tokens, logits\)"):
         ours.LogitsProcessor()(NONE, NONE)

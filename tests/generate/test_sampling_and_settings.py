@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
 import torch
 from mock_model import BagModel, LetterTokenizer, ScriptModel
 
-from plait.errors import GenerationError, NotFoundError, OptionError
+from plait.errors import ConfigError, GenerationError, NotFoundError, OptionError
 from plait.generate import GenerationConfig, generate
 from plait.generate.sampling import Multinomial, greedy
 
@@ -131,6 +132,7 @@ def test_the_models_own_options_are_the_default() -> None:
         ({"output_attentions": True}, GenerationError, "`output_attentions=True` is not supported"),
         ({"top_p": 1.2}, GenerationError, "`top_p` must be between 0 and 1, but is 1.2"),
         ({"max_new_tokens": 0}, GenerationError, "`max_new_tokens` must be at least 1, but is 0"),
+        ({"max_new_tokens": "20"}, GenerationError, "`max_new_tokens` must be at least 1, but is '20'"),
         ({"repetition_penalty": 0}, GenerationError, "`repetition_penalty` must be above 0"),
         ({"temperature": -1}, GenerationError, "`temperature` must be at least 0, but is -1"),
         ({"do_sample": True, "temperature": 0.0, "max_new_tokens": 1}, OptionError, "say do_sample=False"),
@@ -169,6 +171,16 @@ def test_generation_config_reads_and_writes_the_usual_file(tmp_path) -> None:
         config.refuse_unsupported()
     with pytest.raises(NotFoundError, match="generation_config.json does not exist, .* model.generation_config"):
         GenerationConfig.from_folder(tmp_path / "nothing")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [("{", "is not valid JSON .* Fetch it again"), ("[]", "must hold an object of options, but holds a list")],
+)
+def test_a_file_that_holds_no_options(content: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / "generation_config.json").write_text(content)
+    with pytest.raises(ConfigError, match=f"generation_config.json {text}"):
+        GenerationConfig.from_folder(tmp_path)
 
 
 def test_attributes_are_checked_too() -> None:

@@ -29,10 +29,13 @@ def token_ids(value: int | Iterable[int] | Tensor) -> list[int]:
 
 
 def _forbid(logits: Tensor, ids: Sequence[int]) -> Tensor:
-    return logits.index_fill(-1, torch.tensor(ids, dtype=torch.long, device=logits.device), FORBIDDEN)
+    known = [index for index in ids if 0 <= index < logits.shape[-1]]  # no other can be chosen anyway
+    return logits.index_fill(-1, torch.tensor(known, dtype=torch.long, device=logits.device), FORBIDDEN)
 
 
-def _only(logits: Tensor, ids: Sequence[int]) -> Tensor:
+def _only(logits: Tensor, ids: Sequence[int], name: str) -> Tensor:
+    for index in ids:
+        _require(0 <= index < logits.shape[-1], name, f"one of the {logits.shape[-1]} tokens", index)
     return torch.full_like(logits, FORBIDDEN).index_fill(-1, torch.tensor(ids, device=logits.device), 0.0)
 
 
@@ -180,7 +183,7 @@ class NoBadWordsLogitsProcessor(LogitsProcessor):
     def __call__(self, tokens: Tensor, logits: Tensor) -> Tensor:
         logits = logits.clone()
         for *start, last in self.words:
-            if len(start) > tokens.shape[1]:
+            if len(start) > tokens.shape[1] or not 0 <= last < logits.shape[-1]:
                 continue
             tail = tokens[:, tokens.shape[1] - len(start) :]  # (B, len(start))
             begun = (tail == torch.tensor(start, dtype=tokens.dtype, device=tokens.device)).all(dim=-1)
@@ -240,7 +243,7 @@ class ForcedBOSTokenLogitsProcessor(LogitsProcessor):
         self.id = bos_token_id
 
     def __call__(self, tokens: Tensor, logits: Tensor) -> Tensor:
-        return _only(logits, [self.id]) if tokens.shape[1] == 1 else logits
+        return _only(logits, [self.id], "forced_bos_token_id") if tokens.shape[1] == 1 else logits
 
 
 class ForcedEOSTokenLogitsProcessor(LogitsProcessor):
@@ -251,7 +254,7 @@ class ForcedEOSTokenLogitsProcessor(LogitsProcessor):
         self.ends = token_ids(eos_token_id)
 
     def __call__(self, tokens: Tensor, logits: Tensor) -> Tensor:
-        return _only(logits, self.ends) if tokens.shape[1] == self.max_length - 1 else logits
+        return _only(logits, self.ends, "forced_eos_token_id") if tokens.shape[1] == self.max_length - 1 else logits
 
 
 class InfNanRemoveLogitsProcessor(LogitsProcessor):

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from plait.errors import GenerationError, NotFoundError, OptionError, nearest
+from plait.disk import replaced
+from plait.errors import ConfigError, GenerationError, NotFoundError, OptionError, nearest
 
 # Name -> the values that mean "off". Anything else asks for a method that is not implemented.
 NOT_SUPPORTED: dict[str, tuple[Any, ...]] = {
@@ -149,14 +150,23 @@ class GenerationConfig:
 
     @classmethod
     def from_folder(cls, folder: str | Path, **overrides: Any) -> GenerationConfig:
-        """From `generation_config.json` in a local folder. Raises NotFoundError when there is none."""
+        """From `generation_config.json` in a local folder.
+
+        Raises NotFoundError when there is none, ConfigError when it is not JSON.
+        """
         file = Path(folder) / "generation_config.json"
         if not file.is_file():
             raise NotFoundError(
                 f"{file} does not exist, so there are no generation options to read. "
                 "A model from a hub brings its own: model.generation_config."
             )
-        return cls.from_dict(json.loads(file.read_text(encoding="utf-8")), **overrides)
+        try:
+            options = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{file} is not valid JSON ({error}). Fetch it again.") from error
+        if not isinstance(options, dict):
+            raise ConfigError(f"{file} must hold an object of options, but holds a {type(options).__name__}.")
+        return cls.from_dict(options, **overrides)
 
     from_pretrained = from_folder
 
@@ -183,14 +193,19 @@ class GenerationConfig:
         """Write `generation_config.json` into `folder`, which is made if missing."""
         Path(folder).mkdir(parents=True, exist_ok=True)
         text = json.dumps(self.to_dict(), indent=2, sort_keys=True) + "\n"
-        (Path(folder) / "generation_config.json").write_text(text, encoding="utf-8")
+        with replaced(Path(folder) / "generation_config.json") as aside:
+            aside.write_text(text, encoding="utf-8")
 
     def validate(self) -> None:
         """Raise GenerationError for the first value that is out of its range."""
         for names, rule, holds in RULES:
             for name in names:
                 value = getattr(self, name)
-                if value is not None and not holds(value):
+                try:
+                    fits = value is None or holds(value)
+                except TypeError:  # no number at all
+                    fits = False
+                if not fits:
                     raise GenerationError(f"`{name}` must be {rule}, but is {value!r}.")
 
     def refuse_unsupported(self) -> None:
