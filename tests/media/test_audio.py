@@ -57,9 +57,21 @@ def test_normalised_as_transformers_does() -> None:
     assert abs(float(normalise(samples).std()) - 1) < 1e-5
 
 
+def test_a_sound_that_claims_to_be_endless_is_refused() -> None:
+    buffer = io.BytesIO()
+    soundfile.write(buffer, sine(440, 8000), 8000, format="FLAC", subtype="PCM_24")
+    flac = bytearray(buffer.getvalue())
+    flac[21] |= 15  # the count of samples, 36 bits in the head of the stream (RFC 9639, 8.2): 256 GiB of them
+    flac[22:26] = b"\xff" * 4
+    with pytest.raises(DataError, match="this is not a sound that soundfile can read"):
+        decode_audio(bytes(flac))
+
+
 def test_errors_name_the_cause() -> None:
     with pytest.raises(NotFoundError, match="no sound at 'nowhere.wav'"):
         decode_audio("nowhere.wav")
+    with pytest.raises(DataError, match="5 is no sound: give a file or its bytes"):
+        decode_audio(5)  # type: ignore[arg-type]
     with pytest.raises(DataError, match="7 bytes: this is not a sound that soundfile can read"):
         decode_audio(b"silence")
     with pytest.raises(OptionError, match="must be above 0 samples per second, but are 8000 and 0"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +102,31 @@ def test_the_old_spelling_of_sizes(tmp_path: Path) -> None:
     assert ImageProcessor.from_folder(tmp_path).size == {"height": 8, "width": 8}
 
 
+def bomb(width: int, height: int) -> bytes:
+    """57 bytes of PNG that say they are that large."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"])
+def test_damaged_bytes_are_a_picture_or_an_error_of_plait(form: str) -> None:
+    buffer = io.BytesIO()
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    picture(20, 20).save(buffer, form, exif=turned)
+    generator = np.random.default_rng(0)
+    for _ in range(150):
+        data = bytearray(buffer.getvalue())
+        for place in generator.integers(0, min(len(data), 120), 3):
+            data[place] = generator.integers(0, 256)
+        with contextlib.suppress(DataError):
+            decode_image(bytes(data))
+
+
 def test_errors_name_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NotFoundError, match="no picture at 'nowhere.png'"):
         decode_image("nowhere.png")
@@ -106,14 +134,29 @@ def test_errors_name_the_cause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         decode_image(b"not a pic")
     with pytest.raises(DataError, match="not a picture that Pillow can read"):
         decode_image(as_bytes(picture(50, 50))[:-2000])
-    monkeypatch.setattr("plait.media.image.MAX_PIXELS", 5)
-    with pytest.raises(DataError, match="3 × 2 pixels are more than the 5 allowed"):
-        decode_image(as_bytes(picture(3, 2)))
+    with pytest.raises(
+        DataError, match=r"57 bytes: this picture is too large to be decoded safely \(.*189000000 pixels"
+    ):
+        decode_image(bomb(14000, 13500))
+    with pytest.raises(
+        DataError, match=r"array \(4, 4, 3\) of float32 is no picture: give \(height, width, 3\) of uint8"
+    ):
+        decode_image(np.zeros((4, 4, 3), np.float32))  # type: ignore[arg-type]
+    with pytest.raises(DataError, match="5 is no picture: give a file, its bytes, an array or a Pillow image"):
+        decode_image(5)  # type: ignore[arg-type]
     with pytest.raises(NotFoundError, match="preprocessor_config.json does not exist"):
         ImageProcessor.from_folder(tmp_path)
     (tmp_path / "preprocessor_config.json").write_text("{}")
     with pytest.raises(ConfigError, match="has no `size`"):
         ImageProcessor.from_folder(tmp_path)
+    (tmp_path / "preprocessor_config.json").write_text("{")
+    with pytest.raises(ConfigError, match=r"preprocessor_config.json is not valid JSON \(.*\)\. Fetch it again\."):
+        ImageProcessor.from_folder(tmp_path)
+    for size in ({"height": 0, "width": 4}, {"height": "4", "width": 4}, {"height": 4}, "4"):
+        with pytest.raises(
+            ConfigError, match="`size` must hold height and width, or shortest_edge, but is .*; each is above 0"
+        ):
+            ImageProcessor(size=size)(picture(2, 2))  # type: ignore[arg-type]
     keep = ImageProcessor(size={"shortest_edge": 4}, do_center_crop=True)
     with pytest.raises(ConfigError, match="`do_center_crop` needs `crop_size`"):
         keep(picture(2, 2))

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from plait.errors import DataError, NotFoundError, OptionError, require
 
+_BLOCK = 1 << 20  # samples of each channel
+
 
 class Audio(NamedTuple):
     """`samples` (N,) float32 of one channel, `rate` of them per second."""
@@ -30,15 +32,21 @@ def decode_audio(source: str | Path | bytes, *, rate: int | None = None) -> Audi
     """
     soundfile = require("soundfile", extra="media", purpose="decode sounds")
     label = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if not isinstance(source, str | Path | bytes):
+        raise DataError(f"{source!r:.80} is no sound: give a file or its bytes.")
     if not isinstance(source, bytes):
         if not Path(source).is_file():
             raise NotFoundError(f"There is no sound at {label!r}.")
         source = Path(source).read_bytes()
     try:
-        channels, own_rate = soundfile.read(io.BytesIO(source), dtype="float32", always_2d=True)  # (N, channels)
+        with soundfile.SoundFile(io.BytesIO(source)) as file:
+            own_rate, blocks = file.samplerate, [np.zeros(0, np.float32)]
+            # By blocks, since a few bytes may say that they are a sound of any length.
+            while len(block := file.read(_BLOCK, dtype="float32", always_2d=True)):  # (up to _BLOCK, channels)
+                blocks.append(block.mean(axis=1, dtype=np.float32))
     except (soundfile.SoundFileError, TypeError) as error:
         raise DataError(f"{label}: this is not a sound that soundfile can read ({error}).") from error
-    samples = np.ascontiguousarray(channels.mean(axis=1, dtype=np.float32))
+    samples = np.concatenate(blocks)
     return Audio(samples if rate is None else resample(samples, own_rate, rate), own_rate if rate is None else rate)
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -23,31 +24,37 @@ if TYPE_CHECKING:
 Source: TypeAlias = "str | Path | bytes | NDArray[np.uint8] | Image"
 
 BILINEAR = 2  # numbers of Pillow's filters, as the files write them
-MAX_PIXELS = 200_000_000  # a picture above this is refused before it is decoded: a small file can hide a huge one
 
 
 def decode_image(source: Source, *, mode: str = "RGB") -> Image:
     """A file, its bytes, an array (H, W, 3) uint8 or a Pillow image, as an upright Pillow image of `mode`.
 
-    Raises DataError when it is no picture or has more than 200 million pixels, NotFoundError when there is no file.
+    A small file can hide a huge picture: what Pillow holds for such a bomb (more than 179 million pixels) is refused
+    before it is decoded. Raises DataError when it is no picture, NotFoundError when there is no file.
     """
     pillow = require("PIL.Image", extra="media", purpose="decode pictures")
     operations = require("PIL.ImageOps", extra="media", purpose="decode pictures")
     label = f"{len(source)} bytes" if isinstance(source, bytes) else str(source)
     if isinstance(source, np.ndarray):
-        return _as_image(pillow.fromarray(source), mode, operations)
+        try:
+            return _as_image(pillow.fromarray(source), mode, operations)
+        except (TypeError, ValueError) as error:
+            raise DataError(
+                f"An array {source.shape} of {source.dtype} is no picture: give (height, width, 3) of uint8."
+            ) from error
     if isinstance(source, str | Path):
         if not Path(source).is_file():
             raise NotFoundError(f"There is no picture at {str(source)!r}.")
         source = Path(source).read_bytes()
-    if not isinstance(source, bytes):
+    if isinstance(source, pillow.Image):
         return _as_image(source, mode, operations)
+    if not isinstance(source, bytes):
+        raise DataError(f"{source!r:.80} is no picture: give a file, its bytes, an array or a Pillow image.")
     try:
-        image = pillow.open(io.BytesIO(source))
-        if image.width * image.height > MAX_PIXELS:
-            raise DataError(f"{label}: {image.width} × {image.height} pixels are more than the {MAX_PIXELS} allowed.")
-        return _as_image(image, mode, operations)
-    except (OSError, SyntaxError, pillow.DecompressionBombError) as error:
+        return _as_image(pillow.open(io.BytesIO(source)), mode, operations)
+    except pillow.DecompressionBombError as error:
+        raise DataError(f"{label}: this picture is too large to be decoded safely ({error}).") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
         raise DataError(f"{label}: this is not a picture that Pillow can read ({error}).") from error
 
 
@@ -61,10 +68,12 @@ def resized_shape(height: int, width: int, size: Mapping[str, int]) -> tuple[int
 
     `longest_edge` beside it caps the longer side.
     """
+    given = [edge for edge in size.values() if edge is not None] if isinstance(size, Mapping) else [None]
+    counts = all(isinstance(edge, int) and edge > 0 for edge in given)
+    if not counts or not ("shortest_edge" in size or {"height", "width"} <= size.keys()):
+        raise ConfigError(f"`size` must hold height and width, or shortest_edge, but is {size!r}; each is above 0.")
     if "height" in size and "width" in size:
         return size["height"], size["width"]
-    if "shortest_edge" not in size:
-        raise ConfigError(f"`size` must hold height and width, or shortest_edge, but is {dict(size)!r}.")
     edge, (short, long) = size["shortest_edge"], sorted((height, width))
     if size.get("longest_edge") and edge * long / short > size["longest_edge"]:
         edge = round(size["longest_edge"] * short / long)
@@ -112,8 +121,11 @@ class ImageProcessor:
         file = Path(folder) / "preprocessor_config.json"
         if not file.is_file():
             raise NotFoundError(f"{file} does not exist, so nothing says how the model wants its pictures.")
-        given = json.loads(file.read_text(encoding="utf-8"))
-        if "size" not in given:
+        try:
+            given = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise ConfigError(f"{file} is not valid JSON ({error}). Fetch it again.") from error
+        if not isinstance(given, dict) or "size" not in given:
             raise ConfigError(f"{file} has no `size`, so the pictures cannot be resized for the model.")
         names = {field.name for field in fields(cls)}
         options = {name: value for name, value in given.items() if name in names and value is not None}
