@@ -114,13 +114,28 @@ def test_cache_lists_packages_and_repositories(tmp_path: Path, monkeypatch: pyte
         )
         snapshot.mkdir(parents=True)
         (snapshot / "model.safetensors").symlink_to(blob)
+    kept = tmp_path / "addresses" / "https_host_m.gguf-1" / "files"
+    kept.mkdir(parents=True)
+    (kept / "m.gguf").symlink_to(blob)
     lines = runner.invoke(app, ["cache", "ls"]).stdout.splitlines()
     rows = [[cell.strip() for cell in line.strip("│").split("│")] for line in lines if line.startswith("│")]
     assert rows == [
         ["pypi:some-model", "1.2.0", "3.0"],
         ["huggingface model gpt2", "cccccccccccc", "2.0"],
         ["huggingface model org/bert", "cccccccccccc", "2.0"],
+        ["https …/m.gguf", "ab", "2.0"],
     ]
+
+
+def test_an_error_in_a_script_is_told_with_its_line(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("from transformers import GenerationConfig\n\nGenerationConfig(top_kk=3)\n")
+    result = runner.invoke(app, ["run", str(script)])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"{script}, line 3: GenerationConfig(top_kk=3)\n"
+        "plait: There is no generation option 'top_kk'. Did you mean 'top_k'?\n"
+    )
 
 
 def test_generate_prints_what_the_library_generates(smollm2: Path) -> None:

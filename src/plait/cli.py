@@ -7,6 +7,7 @@ and status 1; PLAIT_DEBUG=1 shows where it came from.
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -98,7 +99,13 @@ def run(
     """Run a script that was written for transformers, datasets or modelscope on plait, unchanged."""
     from plait.compat import run_script
 
-    run_script(script, context.args, keep=keep or ())
+    try:
+        run_script(script, context.args, keep=keep or ())
+    except PlaitError as error:
+        lines = [step for step in traceback.extract_tb(error.__traceback__) if step.filename == str(script)]
+        if lines:  # the error itself is told without a trace, but its place in the script is not to be guessed
+            typer.echo(f"{script}, line {lines[-1].lineno}: {lines[-1].line}", err=True)
+        raise
 
 
 @app.command()
@@ -215,6 +222,8 @@ def _cached(root: Path) -> Iterator[tuple[str, str, Path]]:
         hub, _, kind, organisation, name = snapshot.parts[-7:-2]
         reference = name if organisation == "-" else f"{organisation}/{name}"
         yield f"{hub} {kind.removesuffix('s')} {reference}", snapshot.name[:12], snapshot
+    for file in sorted((root / "addresses").glob("*/files/*")):
+        yield f"https …/{file.name}", file.resolve().name[:12], file.parent
 
 
 def _size(folder: Path) -> int:
