@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import subprocess
@@ -321,6 +322,18 @@ def test_too_long_is_said_once(minilm: Path, caplog: pytest.LogCaptureFixture) -
     assert [record.getMessage()[:58] for record in caplog.records] == [
         "A row has 6 tokens, more than the 4 that the model reads ("
     ]
+
+
+def test_pickles_and_copies_are_the_same(bert: Tokenizer, minilm: Path) -> None:
+    bert(["some use"], padding=True, split_special_tokens=True)
+    for again in (pickle.loads(pickle.dumps(bert)), copy.deepcopy(bert), Tokenizer.from_folder(minilm)):
+        assert again("Hello, how are you?") == bert("Hello, how are you?")
+        assert again.special_tokens_map == bert.special_tokens_map
+        assert again.__fingerprint__() == bert.__fingerprint__()
+    for change in ({"pad_token": "[SEP]"}, {"padding_side": "left"}, {"model_max_length": 3}):
+        assert Tokenizer.from_folder(minilm, **change).__fingerprint__() != bert.__fingerprint__()
+    again.add_tokens(["<new>"])
+    assert again.__fingerprint__() != bert.__fingerprint__()
 
 
 def test_a_fresh_process_loads_nothing_heavy(minilm: Path) -> None:

@@ -8,13 +8,13 @@ only when they are part of the result or asked for later.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from plait.errors import TokenizerError
 from plait.text import options, pad
 from plait.text.engine import Engine, Raw
-from plait.text.frame import Encoding, Fill, Frame, Window
+from plait.text.frame import NO_FILL, Encoding, Fill, Frame, Window
 from plait.text.inputs import Inputs, surrogate
 from plait.text.options import Plan
 
@@ -147,3 +147,22 @@ class Rows:
     def forget(self) -> None:
         """Let go of the ids, once the columns are made; `encodings` does without them."""
         self.ids = []
+
+
+def alone(
+    engine: Engine, text: str, names: Sequence[str], *, special: bool
+) -> tuple[dict[str, Any], Callable[[], list[Encoding]]]:
+    """One text and no wishes: the columns `names` and their details, as `Rows` gives them, in half the time.
+
+    Most calls in a loop are of this kind, and the work of the engine is as short as that of everything around it.
+    """
+    frame = engine.frame(1, special=special)
+    (raw,) = engine.encode((text,), words=False, details=True, split_special=False)
+    length = len(raw)
+    ids = frame.ids((raw.ids,))
+    batch = {"input_ids": ids}
+    if "token_type_ids" in names:
+        batch["token_type_ids"] = frame.type_ids((length,))
+    if "attention_mask" in names:
+        batch["attention_mask"] = [1] * len(ids)
+    return batch, lambda: [Encoding(frame, (raw,), ((0, length),), NO_FILL)]

@@ -15,9 +15,9 @@ from plait.errors import OptionError, TokenizerError, nearest
 from plait.text import options, pad
 from plait.text.cleaning import clean_up
 from plait.text.encoding import BatchEncoding
-from plait.text.frame import NO_FILL, Encoding, Fill
+from plait.text.frame import NO_FILL, Fill
 from plait.text.inputs import Inputs
-from plait.text.rows import Rows
+from plait.text.rows import Rows, alone
 from plait.text.vocabulary import Vocabulary, id_list
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from plait.text.options import Plan, Side
 
 VERY_LONG = int(1e30)  # what model_max_length reads when nobody knows
+_OF_NO_EFFECT = {"engine", "name_or_path", "init_kwargs", "_told_too_long"}  # on ids, beside the engine's own digest
 _log = console.logger("text")
 
 
@@ -105,6 +106,15 @@ class Tokenizer(Vocabulary):
             f"special_tokens={roles}{more})"
         )
 
+    def __fingerprint__(self) -> str:
+        """A digest of all that decides about ids and texts; data sets put it into the keys of their caches."""
+        import hashlib
+        import json
+
+        settings = {name: value for name, value in vars(self).items() if name not in _OF_NO_EFFECT}
+        text = json.dumps(settings, sort_keys=True, default=repr) + self.engine.to_json()
+        return hashlib.blake2b(text.encode("utf-8"), digest_size=16).hexdigest()
+
     @property
     def is_fast(self) -> bool:
         """Whether the engine is the compiled one, not the pure-Python reference."""
@@ -182,7 +192,10 @@ class Tokenizer(Vocabulary):
             or unknown
         ):
             try:
-                return self._one(text, special=add_special_tokens, verbose=verbose)
+                columns, row = alone(self.engine, text, self.model_input_names, special=add_special_tokens)
+                if verbose:
+                    self._warn_when_too_long(len(columns["input_ids"]))
+                return BatchEncoding(columns, row)
             except (TypeError, UnicodeEncodeError):
                 pass  # not valid Unicode, which is named below
         names = Tokenizer.__call__.__kwdefaults__ or {}
@@ -237,21 +250,6 @@ class Tokenizer(Vocabulary):
         return BatchEncoding(batch, rows.encodings, tensor_type=kind)
 
     encode_plus = batch_encode_plus = __call__
-
-    def _one(self, text: str, *, special: bool, verbose: bool) -> BatchEncoding:
-        """One text and no wishes: what `__call__` gives, in half the time, because most calls in a loop are this."""
-        frame = self.engine.frame(1, special=special)
-        (raw,) = self.engine.encode((text,), words=False, details=True, split_special=False)
-        length = len(raw)
-        ids = frame.ids((raw.ids,))
-        batch = {"input_ids": ids}
-        if "token_type_ids" in self.model_input_names:
-            batch["token_type_ids"] = frame.type_ids((length,))
-        if "attention_mask" in self.model_input_names:
-            batch["attention_mask"] = [1] * len(ids)
-        if verbose:
-            self._warn_when_too_long(len(ids))
-        return BatchEncoding(batch, lambda: [Encoding(frame, (raw,), ((0, length),), NO_FILL)])
 
     def _with_labels(self, text: Any, text_pair: Any, target: Any, arguments: dict[str, Any]) -> BatchEncoding:
         labels = self(target, **arguments)
