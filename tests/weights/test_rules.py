@@ -198,9 +198,11 @@ class TestOverlap:
         ):
             with pytest.raises(OptionError, match="cannot be inverted"):
                 make()
-        with pytest.raises(OptionError, match=r"the placeholder \{e\} must be in the first name alone"):
+        with pytest.raises(OptionError, match=r"the placeholder \{e\} must be in their names alone"):
             stack("a.{i}", "b", over="e", count=2)
-        with pytest.raises(OptionError, match=r"the placeholder \{e\} must be in the first name alone"):
+        with pytest.raises(OptionError, match=r"the placeholder \{e\} must be in their names alone"):
+            stack("a.{e}", "b", over="e", count=2, also=["c"])
+        with pytest.raises(OptionError, match=r"the placeholder \{e\} must be in their names alone"):
             stack("a.{e}", "b.{e}", over="e", count=2)
         with pytest.raises(OptionError, match="count must be at least 1, but is 0"):
             stack("a.{e}", "b", over="e", count=0)

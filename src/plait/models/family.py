@@ -40,7 +40,7 @@ class Head:
     pool: PoolSpec | Callable[[Reader], PoolSpec] | None = None
     spec: Callable[[Reader], HeadSpec] | None = None
     rules: tuple[Rule, ...] = ()
-    stack: Rules | None = None
+    stack: Rules | Callable[[Config], Rules] | None = None
     first: Literal["start_token", "last_word"] = "start_token"
 
 

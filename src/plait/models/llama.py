@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from plait.errors import ConfigError
+from plait.models.config import Config
 from plait.models.family import Head
 from plait.models.positions import rope
 from plait.models.reader import Reader
@@ -19,6 +20,7 @@ from plait.nn.spec import (
     LayerSpec,
     MaskSpec,
     MLPSpec,
+    MoESpec,
     NormSpec,
     PoolSpec,
     ProjectionBias,
@@ -84,13 +86,14 @@ def decoder(
     mlp_bias: bool,
     windows: Sequence[int | None],
     rotations: Sequence[RopeSpec | None] | None = None,
+    mlps: Sequence[MLPSpec | MoESpec] | None = None,
     qk_norm: bool = False,
     sandwich: bool = False,
     dropout: float = 0.0,
 ) -> Single:
-    """The stack that Llama and its relatives share. They differ by biases, by the window and the rotation of each
-    layer (`rotations`: None for the same one in all), by a norm on each head's query and key, norms behind the
-    sublayers as well as before them (`sandwich`), and dropout on what a sublayer adds."""
+    """The stack that Llama and its relatives share. They differ by biases, by the window, the rotation and the
+    feed-forward part of each layer (`rotations`, `mlps`: None for the same one in all), by a norm on each head's query
+    and key, norms behind the sublayers as well as before them (`sandwich`), and dropout on what a sublayer adds."""
     norm = NormSpec(kind="rms", eps=reader.number("rms_norm_eps"))
     dim, heads, vocabulary = head_dim(reader), reader.integer("num_attention_heads"), reader.integer("vocab_size")
     attention_dropout = reader.probability("attention_dropout")
@@ -98,6 +101,7 @@ def decoder(
     activation = reader.activation("hidden_act")
     mlp = MLPSpec(width=reader.integer("intermediate_size"), activation=activation, gated=True, bias=mlp_bias)
     around = SublayerSpec(before=norm, branch=norm if sandwich else None, dropout=dropout)
+    turns = rotations or [rope(reader, dim=dim)] * len(windows)
     layers = tuple(
         LayerSpec(
             attention=AttentionSpec(
@@ -115,7 +119,7 @@ def decoder(
             around_attention=around,
             around_mlp=around,
         )
-        for window, rotation in zip(windows, rotations or [rope(reader, dim=dim)] * len(windows), strict=True)
+        for window, rotation, mlp in zip(windows, turns, mlps or [mlp] * len(windows), strict=True)
     )
     frontend = TextFrontendSpec(vocabulary=vocabulary, padding=reader.padding(vocabulary=vocabulary))
     return Single(stack=StackSpec(width=reader.integer("hidden_size"), frontend=frontend, layers=layers, norm=norm))
@@ -198,7 +202,7 @@ def heads(
     table: Mapping[str, str] = NAMES,
     *,
     language: Callable[[Reader], LanguageHeadSpec] = language,
-    span: Rules | None = None,
+    span: Rules | Callable[[Config], Rules] | None = None,
     without: Sequence[str] = (),
 ) -> dict[str, Head]:
     """The heads of a decoder family called `name`, whose stack has the names of `table`; not those for the tasks

@@ -20,11 +20,12 @@ from plait.nn.cache import LayerCache
 from plait.nn.disentangled import DisentangledAttention
 from plait.nn.mask import Mask
 from plait.nn.mlp import MLP
+from plait.nn.moe import MoE
 from plait.nn.norm import Norm
 from plait.nn.position import Relative
 from plait.nn.record import Recorder
 from plait.nn.rope import Rotation
-from plait.nn.spec import DisentangledSpec, LayerSpec, MaskSpec, ParallelLayerSpec, RopeSpec, SublayerSpec
+from plait.nn.spec import DisentangledSpec, LayerSpec, MaskSpec, MoESpec, ParallelLayerSpec, RopeSpec, SublayerSpec
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ class Layer(nn.Module):
         self.around_attention = Around(spec.around_attention, width)
         self.cross = Attention(spec.cross, width) if spec.cross else None
         self.around_cross = Around(spec.around_cross, width) if spec.around_cross else None
-        self.mlp = MLP(spec.mlp, width)
+        self.mlp = MoE(spec.mlp, width) if isinstance(spec.mlp, MoESpec) else MLP(spec.mlp, width)
         self.around_mlp = Around(spec.around_mlp, width)
 
     def forward(

@@ -7,6 +7,7 @@ import math
 import torch
 from torch import nn
 
+from plait.nn.moe import Experts
 from plait.nn.norm import Norm
 from plait.nn.spec import EncoderDecoder, Single, Topology
 from plait.nn.topology import EncoderDecoderModel, SingleModel
@@ -52,6 +53,8 @@ def initialise(module: nn.Module, *, std: float | None = None, generator: torch.
         match part:
             case Norm():
                 part.initialise()
+            case Experts():
+                part.initialise(std=std, generator=generator)
             case nn.Linear():
                 if std is None:
                     nn.init.xavier_uniform_(part.weight, generator=generator)

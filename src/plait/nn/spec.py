@@ -166,6 +166,30 @@ class MLPSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SharedExpertSpec:
+    """An MLP for all tokens beside the chosen experts; `gated` multiplies it by `sigmoid(linear(x))`, one number."""
+
+    mlp: MLPSpec
+    gated: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class MoESpec:
+    """A mixture of experts (arXiv:2401.04088): gated MLPs of one `width`, of which `active` compute for each token.
+
+    What they give is multiplied by their share of the softmax over all scores, or over those of the active ones when
+    `renormalise`, and added, together with the `shared` expert where there is one.
+    """
+
+    experts: int
+    active: int
+    width: int
+    activation: Activation
+    renormalise: bool = False
+    shared: SharedExpertSpec | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SublayerSpec:
     """The slots around a sublayer f: `after(x + dropout(branch(f(before(x)))))`.
 
@@ -181,10 +205,10 @@ class SublayerSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerSpec:
-    """One layer: self-attention, attention over another stack's output when `cross` is there, and an MLP."""
+    """One layer: self-attention, attention over another stack's output when `cross` is there, and an MLP or several."""
 
     attention: AttentionSpec | DisentangledSpec
-    mlp: MLPSpec
+    mlp: MLPSpec | MoESpec
     around_attention: SublayerSpec
     around_mlp: SublayerSpec
     cross: AttentionSpec | None = None

@@ -27,14 +27,18 @@ class Side:
     def match(self, name: str) -> tuple[Binding, int] | None:
         """The placeholders and the position of `name` among the rule's names, or None."""
         for position, template in enumerate(self.templates):
-            binding = template.match(name)
-            if binding is None:
-                continue
-            if self.over is None:
-                return binding, position
-            if int(binding[self.over]) < self.count:
-                return {key: value for key, value in binding.items() if key != self.over}, int(binding[self.over])
+            if found := self.match_as(template, name, position=position):
+                return found
         return None
+
+    def match_as(self, template: Template, name: str, *, position: int = 0) -> tuple[Binding, int] | None:
+        """The same, with `template` for the one at `position`."""
+        binding = template.match(name)
+        if binding is None or self.over is None:
+            return None if binding is None else (binding, position)
+        index = int(binding[self.over])
+        rest = {key: value for key, value in binding.items() if key != self.over}
+        return (rest, index) if index < self.count else None
 
     def names(self, binding: Binding) -> tuple[str, ...]:
         """All names of the side, for one choice of the placeholders."""
@@ -47,7 +51,7 @@ class Side:
 class Rule:
     """A relation between names of theirs and names of ours, and what happens to the tensors on the way.
 
-    `also`: other names that their one tensor may have in a file; read, and written only where they are in `copies`.
+    `also`: other names that their tensor may have in a file; read, and written only where they are in `copies`.
     `tied`: their name may be absent when ours is shared with another parameter. `reason`: why their tensor is ignored
     (then `ours` has no name).
     """
@@ -76,7 +80,7 @@ class Rule:
         """The placeholders and the position of a checkpoint's name, or None."""
         if found := self.theirs.match(name):
             return found
-        return next(((binding, 0) for template in self.also if (binding := template.match(name)) is not None), None)
+        return next((found for template in self.also if (found := self.theirs.match_as(template, name))), None)
 
     def to_ours(self, tensors: Sequence[Tensor]) -> list[Tensor]:
         """The model's tensors from the checkpoint's."""
@@ -131,11 +135,14 @@ def concat(
     return _rule(theirs, [ours], Concat(sizes=parts, dim=dim, blocks=blocks))
 
 
-def stack(theirs: str, ours: str, *, over: str, count: int) -> Rule:
-    """`count` tensors of theirs, told apart by the placeholder `over`, are one of ours with a first dimension more."""
+def stack(theirs: str, ours: str, *, over: str, count: int, also: Sequence[str] = ()) -> Rule:
+    """`count` tensors of theirs, told apart by the placeholder `over`, are one of ours with a first dimension more.
+
+    `also` lists old names of them in files.
+    """
     if count < 1:
         raise OptionError(f"stack({theirs!r}): count must be at least 1, but is {count}.")
-    return _rule([theirs], [ours], Stack(count=count), over=over, count=count)
+    return _rule([theirs], [ours], Stack(count=count), also=also, over=over, count=count)
 
 
 def transpose(theirs: str | Rule, ours: str | None = None) -> Rule:
@@ -189,10 +196,11 @@ def _rule(
     aliases = tuple(Template(text, words=words) for text in also)
     free = their_side.templates[0].placeholders - {over}
     if over is not None and (
-        over not in their_side.templates[0].placeholders or over in our_side.templates[0].placeholders
+        any(over not in template.placeholders for template in (*their_side.templates, *aliases))
+        or over in our_side.templates[0].placeholders
     ):
         raise OptionError(
-            f"stack({theirs[0]!r}, {ours[0]!r}): the placeholder {{{over}}} must be in the first name alone."
+            f"stack({theirs[0]!r}, {ours[0]!r}): the placeholder {{{over}}} must be in their names alone."
         )
     for template in (*their_side.templates, *our_side.templates, *aliases):
         if template.placeholders - {over} != free or "rest" in template.placeholders:
