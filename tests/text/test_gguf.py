@@ -75,6 +75,12 @@ def bytes_id(letter: str) -> int:
     return letters_of_bytes().index(letter)
 
 
+def test_the_python_reference() -> None:
+    own, slow = Tokenizer.from_gguf(small()), Tokenizer.from_gguf(small(), fast=False)
+    assert not slow.is_fast
+    assert slow("ab<|end|><think> ü") == own("ab<|end|><think> ü")
+
+
 def test_chat_templates() -> None:
     own = Tokenizer.from_gguf(small(chat_template="d"))
     assert own.apply_chat_template(TALK, tokenize=False) == "d"

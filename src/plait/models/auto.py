@@ -70,6 +70,9 @@ class AutoTokenizer:
         own, rest = LoadOptions.split(options)
         if not rest.pop("use_fast", True):
             rest["fast"] = False
+        rest.setdefault("name_or_path", os.fspath(pretrained_model_name_or_path))
+        if (family := getattr(own.config, "model_type", None)) is not None:
+            rest.setdefault("model_type", family)
         snapshot = own.resolve(pretrained_model_name_or_path, need="tokenizer")
         if is_gguf(snapshot.file):
             from plait.weights.gguf import read_metadata

@@ -38,8 +38,8 @@ class _Built:
     family: Family = UNKNOWN_FAMILY
 
 
-def from_gguf(metadata: Mapping[str, Any], **overrides: Any) -> Tokenizer:
-    """Build the tokenizer that a GGUF file describes; `overrides` are those of `load.from_folder`.
+def from_gguf(metadata: Mapping[str, Any], *, fast: bool = True, **overrides: Any) -> Tokenizer:
+    """Build the tokenizer that a GGUF file describes; `fast` and `overrides` are those of `load.from_folder`.
 
     `metadata` holds the file's keys with arrays as lists. Raises `TokenizerError` for a file without a tokenizer and
     for a kind or a `tokenizer.ggml.pre` that is not known.
@@ -63,7 +63,7 @@ def from_gguf(metadata: Mapping[str, Any], **overrides: Any) -> Tokenizer:
         if begin or end:
             load.set_ends(engine, roles, begin=begin, end=end)
     name = str(overrides.get("name_or_path", metadata.get("general.name", "")))
-    return load.assemble(engine, config, built.family, name=name, overrides={})
+    return load.assemble(engine, config, built.family, name=name, overrides={}, fast=fast)
 
 
 def _pieces(metadata: Mapping[str, Any]) -> list[Piece]:
