@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plait.data.features import is_decoded
 from plait.data.formats import Format, formatter_of
 from plait.data.table import missing_column
 from plait.errors import DataError, OptionError, RowError
@@ -62,6 +61,8 @@ class Column(AbstractSequence[Any]):
 
 def get(dataset: Dataset, key: Any) -> Any:
     """One row (an integer), a batch of rows (a slice, range, list, array or mask), or a column (a name)."""
+    if type(key) is int and dataset.plain:
+        return dataset.row_reader().row(key if 0 <= key < dataset.table.num_rows else position(key, len(dataset)))
     if isinstance(key, str):
         shown = dataset.shown_columns()
         if key not in shown:
@@ -125,27 +126,8 @@ def _one_column(dataset: Dataset, name: str, rows: Any) -> Any:
 
 
 def _row(dataset: Dataset, index: int) -> Any:
-    if dataset.format_.kind is None and dataset.format_.columns is None:
-        return {
-            name: (store.scalar(index + rows.start if type(rows) is range else rows.item(index)).as_py())
-            if decode is None
-            else decode(store.scalar(index + rows.start if type(rows) is range else rows.item(index)).as_py())
-            for name, store, rows, decode in dataset.readers()
-        }
     (row,) = get_many(dataset, [index])
     return row
-
-
-def readers(dataset: Dataset) -> list[tuple[str, Any, Any, Any]]:
-    """For every column: its name, store, rows, and the function that decodes a value, `None` when there is none."""
-    from plait.data.features import decode_value
-
-    found = []
-    for name, (store, rows) in dataset.table.columns.items():
-        feature = dataset.features[name]
-        decode = (lambda value, feature=feature: decode_value(feature, value)) if is_decoded(feature) else None
-        found.append((name, store, rows, decode))
-    return found
 
 
 def _rest(dataset: Dataset) -> list[str]:

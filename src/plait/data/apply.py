@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from operator import is_
+from operator import is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -183,7 +183,10 @@ def _truth(results: Any, block: Block, *, batched: bool) -> Any:
         raise DataError(
             f"The function returned {len(results)} values for a batch of {len(block)} rows; return one per row."
         )
-    for kind in set(builtins.map(type, results)):
+    kinds = set(builtins.map(type, results))
+    if kinds == {bool}:
+        return np.fromiter(results, dtype=bool, count=len(results))
+    for kind in kinds:
         if issubclass(kind, Mapping | str | list | tuple | set):
             raise DataError(
                 f"A function for filter returns true or false for each row, but this one returned a {kind.__name__}. "
@@ -232,9 +235,11 @@ def _columns(results: list[Any]) -> tuple[dict[str, list[Any]], bool]:
     """Rows turned into columns, and whether some rows lack some columns (`_ABSENT` is in their place)."""
     # dict's own methods: what is not decoded yet of a row that came back is no result
     length, names = dict.__len__, dict.__iter__
-    rows = [row if isinstance(row, dict) else {} if row is None else dict(row) for row in results]
+    rows = results
+    if not all(issubclass(kind, dict) for kind in set(builtins.map(type, results))):
+        rows = [row if isinstance(row, dict) else {} if row is None else dict(row) for row in results]
     first = next((list(names(row)) for row in rows if length(row)), [])
-    if all(length(row) == len(first) for row in rows):
+    if set(builtins.map(length, rows)) == {len(first)}:
         try:
             return {name: [row[name] for row in rows] for name in first}, False
         except KeyError:
@@ -257,8 +262,14 @@ def _filled(values: list[Any], name: str, block: Block, inputs: list[Any], *, ke
 
 def _set_in_place(source: Source, block: Block, inputs: list[Any]) -> dict[str, list[Any]]:
     """The columns that a function set in the rows it was given."""
-    found = {}
+    found: dict[str, list[Any]] = {}
     names = source.reader.ahead
+    if set(builtins.map(dict.__len__, inputs)) == {len(names)}:  # as handed out, unless a value was replaced
+        try:
+            if all(all(builtins.map(is_, builtins.map(itemgetter(n), inputs), block.values(n))) for n in names):
+                return found
+        except KeyError:
+            pass
     extra = {name for row in inputs if dict.__len__(row) != len(names) for name in dict.__iter__(row)}
     for name in dict.fromkeys([*names, *sorted(extra)]):
         values = [dict.get(row, name, _ABSENT) for row in inputs]

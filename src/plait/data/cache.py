@@ -79,8 +79,7 @@ class Making:
         files = {path.name: path.stat().st_size for path in sorted(self.folder.iterdir()) if path.is_file()}
         description = self.folder / "entry.json"
         description.write_text(json.dumps({**entry, "key": self.key, "files": files}, ensure_ascii=False, indent=1))
-        for path in self.folder.iterdir():
-            sync(path)
+        sync(description)  # the others were synced by who wrote them
         sync(self.folder)
         target = path_of(self.key)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -92,7 +91,6 @@ class Making:
             if find(self.key) is None:
                 raise
             shutil.rmtree(self.folder)  # another process was first
-        sync(target.parent)
         return target
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from plait.data import access, columns, disk, export, make, view, work
+from plait.data.cells import RowReader
 from plait.data.combine import add_item
 from plait.data.features import Features
 from plait.data.fingerprint import table_digest
@@ -52,7 +53,7 @@ class Dataset:
         self.split = split
         self.format_ = format or Format()
         self._formatter: Formatter | None = None
-        self._readers: list[tuple[str, Any, Any, Any]] | None = None
+        self._row_reader: RowReader | None = None
 
     def derive(self, table: Table, features: Features | None = None) -> Dataset:
         """This data set with another table: the same description, split and format, as far as its columns remain."""
@@ -64,7 +65,7 @@ class Dataset:
         return Dataset(table, self.info, split=self.split, features=features, format=format)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_formatter": None, "_readers": None}
+        return {**self.__dict__, "_formatter": None, "_row_reader": None}
 
     # --- what it is ---
 
@@ -164,11 +165,16 @@ class Dataset:
             self._formatter = formatter_of(self.format_)
         return self._formatter
 
-    def readers(self) -> list[tuple[str, Any, Any, Any]]:
-        """What is needed to read one row fast."""
-        if self._readers is None:
-            self._readers = access.readers(self)
-        return self._readers
+    @property
+    def plain(self) -> bool:
+        """Whether rows are shown as they are: all columns, as Python objects."""
+        return self.format_.kind is None and self.format_.columns is None
+
+    def row_reader(self) -> RowReader:
+        """What reads single rows fast."""
+        if self._row_reader is None:
+            self._row_reader = RowReader(self.table, self.features)
+        return self._row_reader
 
     # --- formats ---
 

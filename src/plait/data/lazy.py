@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from plait.data.decode import column_to_python
+from plait.data.decode import column_to_python, rows
 from plait.data.features import Features
 from plait.data.table import Table
 
@@ -203,9 +203,11 @@ class Reader:
         """How many rows to decode at once."""
         return self.table.block_rows(self.ahead, limit=limit)
 
-    def learn(self, rows: list[Any]) -> None:
+    def learn(self, found: list[LazyDict]) -> None:
         """Note which columns were looked at in these rows or batches."""
-        seen = {name for row in rows for name in (dict.__iter__(row) if isinstance(row, LazyDict) else ())}
+        if set(map(dict.__len__, found)) == {len(self.ahead)}:
+            return
+        seen = {name for row in found for name in dict.__iter__(row)}
         self.ahead = [name for name in self.names if name in self.ahead or name in seen]
 
     def cell(self, row: int, name: str) -> Any:
@@ -238,17 +240,18 @@ class Reader:
         ahead = self.ahead
         at = block.start
         if len(ahead) == 1:
+            # copying a small dict is faster than setting an item of a class that watches its items
             (name,) = ahead
+            given: dict[str, Any] = {}
             for value in block.values(name):
-                row = make()
+                given[name] = value
+                row = make(given)
                 row.at = at
                 at += 1
-                row[name] = value
                 append(row)
             return found
-        columns = [block.values(name) for name in ahead]
-        for values in zip(*columns, strict=True) if ahead else (() for _ in range(len(block))):
-            row = make(zip(ahead, values, strict=True))
+        for given in rows(ahead, [block.values(name) for name in ahead], len(block)):
+            row = make(given)
             row.at = at
             at += 1
             append(row)

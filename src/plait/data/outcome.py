@@ -125,7 +125,7 @@ class Outcome:
     def _begin(self, name: str, *, shared: bool) -> None:
         """Start to write a column, with what lies before this block; or note that it is shared so far."""
         if name not in self._order:
-            self._order.append(name)
+            self._order.insert(self._position(name), name)
         if shared:
             self._shared[name] = None
             return
@@ -147,6 +147,14 @@ class Outcome:
                 writer.append(array if declared is None else to_arrow(array, feature=declared, column=name))
         elif self.num_rows:
             writer.append(pa.nulls(self.num_rows))
+
+    def _position(self, name: str) -> int:
+        """Where a column goes: a new one to the end, one of the parent's that was removed back to its place."""
+        names = list(self.table.columns)
+        if name not in names:
+            return len(self._order)
+        before = set(names[: names.index(name)])
+        return max((place + 1 for place, other in enumerate(self._order) if other in before), default=0)
 
     def _drop(self, name: str) -> None:
         """A column is gone: in all rows if in the first, else it is null where it is gone."""
@@ -189,9 +197,12 @@ class Outcome:
         features: dict[str, FeatureType] = {}
         columns: dict[str, View] = {}
         files: dict[str, str] = {}
+        parent = self.table
+        if self._shared and self.num_rows < parent.num_rows:  # rows dropped at the end (drop_last_batch)
+            parent = parent.view(range(self.num_rows))
         for name in self._order:
             if name in self._shared:
-                columns[name] = Table({name: self.table.columns[name]}).view(range(self.num_rows)).columns[name]
+                columns[name] = parent.columns[name]
                 features[name] = (self.declared or self.features).get(name, self.features[name])
             elif name in self._writers:
                 writer = self._writers[name]

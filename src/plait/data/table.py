@@ -135,12 +135,18 @@ class _Gather:
     """Where the rows of one batch lie: found once, used for every column that has the same view and chunks."""
 
     def __init__(self, rows: npt.NDArray[Any], starts: list[int]) -> None:
-        self.pieces: list[tuple[int, Any]]
+        self.pieces: list[tuple[int, Any]] = []
         self.order: Any = None
+        self.single: list[tuple[int, int]] = []
         if len(starts) == 2:
             self.pieces = [(0, pa.array(rows))]
             return
         which = np.searchsorted(starts, rows, side="right") - 1
+        if len(np.unique(which)) > len(rows) / 4:
+            # far apart: one slice per row is cheaper than one gather per chunk
+            places = rows - np.asarray(starts)[which]
+            self.single = list(zip(which.tolist(), places.tolist(), strict=True))
+            return
         if len(rows) and bool((which[1:] < which[:-1]).any()):
             # visit the chunks in order (locality on disk), and put the rows back afterwards
             order = np.argsort(which, kind="stable")
@@ -150,14 +156,17 @@ class _Gather:
             self.order = pa.array(inverse)
         bounds = np.flatnonzero(np.diff(which)) + 1
         edges = [0, *bounds.tolist(), len(rows)]
+        places = pa.array(rows - np.asarray(starts)[which])
         self.pieces = [
-            (chunk := int(which[start]), pa.array(rows[start:stop] - starts[chunk]))
+            (int(which[start]), places.slice(start, stop - start))
             for start, stop in zip(edges, edges[1:], strict=False)
             if stop > start
         ]
 
     def take(self, store: Store) -> Any:
         """The rows of one store, as one Arrow array."""
+        if self.single:
+            return pa.concat_arrays([store.chunks[chunk].slice(place, 1) for chunk, place in self.single])
         if not self.pieces:
             return pa.array([], type=store.type)
         parts = [store.chunks[chunk].take(rows) for chunk, rows in self.pieces]

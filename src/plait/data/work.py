@@ -17,7 +17,7 @@ from plait.console import bar, logger
 from plait.data import cache
 from plait.data.apply import Call, run_batches, run_rows, test_rows
 from plait.data.features import Features
-from plait.data.files import open_arrow
+from plait.data.files import open_arrow, sync
 from plait.data.fingerprint import Unhashable, digest, digest_of, table_digest
 from plait.data.outcome import Outcome
 from plait.data.schema import as_features, features_from_json
@@ -210,6 +210,7 @@ def filter(
     with cache.making(key.value) as making:
         rows = compute()
         np.save(making.folder / "rows.npy", rows, allow_pickle=False)
+        sync(making.folder / "rows.npy")
         making.keep({"operation": "filter", "title": title, "rows": len(rows)})
     key.remember()
     return rows_of(self, rows)
@@ -310,12 +311,12 @@ def _from_entry(dataset: Dataset, entry: Mapping[str, Any], folder: Path) -> Dat
     """A data set from a result: its own files, and the columns that it shares with the parent."""
     columns = {}
     rows = entry["rows"]
+    # rows dropped at the end (drop_last_batch) leave a shorter view of the parent
+    shared = dataset.table if rows >= len(dataset) else dataset.table.view(range(rows))
     for item in entry["columns"]:
         name = item["name"]
         if item["file"] is None:
-            # dropped rows at the end (drop_last_batch) leave a shorter view of the parent
-            parent = Table({name: dataset.table.columns[name]})
-            columns[name] = (parent if rows == len(dataset) else parent.view(range(rows))).columns[name]
+            columns[name] = shared.columns[name]
         else:
             (columns[name],) = open_arrow(folder / item["file"]).columns.values()
     return dataset.derive(Table(columns, rows), features_from_json(entry["features"]))
