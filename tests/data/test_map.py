@@ -354,7 +354,9 @@ def test_features_that_do_not_match() -> None:
     dataset = Dataset.from_dict({"i": [1]})
     with pytest.raises(ColumnError, match="There is no column 'z'. Columns are"):
         dataset.map(lambda row: {"z": 1}, features=Features({"i": Value("int64")}))
-    with pytest.raises(DataError, match=r"features= names the columns \['i', 'z'\], but the function and the data give"):
+    with pytest.raises(
+        DataError, match=r"features= names the columns \['i', 'z'\], but the function and the data give"
+    ):
         dataset.map(lambda row: {}, features=Features({"i": Value("int64"), "z": Value("int64")}))
 
 

@@ -176,14 +176,11 @@ def _encoded(values: Any, feature: FeatureType, column: str, first_row: int) -> 
 def _one_type(values: Any, kind: pa.DataType, column: str, first_row: int) -> Any:
     """Values converted one by one, to find the one that does not fit."""
     plain = values.to_pylist() if isinstance(values, pa.Array | pa.ChunkedArray) else [simple(v) for v in values]
-    try:
-        return plain_storage(pa.array(plain, type=kind))
-    except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError, ValueError):
-        pass
     parts = []
     for index, value in enumerate(plain):
         try:
-            parts.append(cast(pa.array([value]), kind))
+            # not pa.array([value], type=kind): it cuts 1.5 down to 1
+            parts.append(cast(natural([value]), kind))
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError) as error:
             raise DataError(
                 f"{_place(column, first_row + index)}: {value!r:.200} ({type(value).__name__}) "

@@ -104,6 +104,8 @@ def _stable_order(column: Any, order: Any, reverse: bool, nulls: str) -> Any:
         column = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], type=column.type)
     if pa.types.is_dictionary(column.type) or pa.types.is_nested(column.type):
         raise DataError(f"Rows cannot be sorted by a column of type {column.type}.")
+    if pa.types.is_null(column.type):
+        return np.arange(len(order))
     # dense ranks turn any type into integers, whose stable order NumPy knows
     ranks = pc.rank(column, sort_keys="ascending", null_placement=nulls, tiebreaker="dense").to_numpy()
     ranks = ranks.astype(np.int64)
@@ -197,7 +199,7 @@ def _stratified(dataset: Dataset, name: str, train: int, test: int, generator: A
     classes, members = np.unique(labels, return_inverse=True)
     counts = np.bincount(members)
     if counts.min() < 2:
-        few = classes[int(counts.argmin())]
+        few = classes[int(counts.argmin())].item()
         raise DataError(f"Class {few!r} of column {name!r} has one row only; it cannot be in both parts.")
     if min(train, test) < len(classes):
         raise DataError(f"{min(train, test)} rows cannot hold all {len(classes)} classes of column {name!r}.")
