@@ -52,11 +52,23 @@ def test_shapes_of_results(bert: Tokenizer) -> None:
     assert bert([("a", "b")])["token_type_ids"] == [[0, 0, 0, 1, 1]]
     assert bert("a", "b") == bert([("a", "b")])[:1] | {k: v[0] for k, v in bert([("a", "b")]).items()}
     assert bert(["a", "b"], ["c", "d"])["input_ids"] == bert([("a", "c"), ("b", "d")])["input_ids"]
+    assert bert("a", "")["input_ids"] == bert(["a"], [""])["input_ids"][0] == [101, 1037, 102, 102]
     assert bert.encode("Hello, how are you?") == HELLO
     assert bert("a", text_target="b") == {**bert("a"), "labels": [101, 1038, 102]}
     everything = bert(["a"], return_special_tokens_mask=True, return_offsets_mapping=True, return_length=True)
     assert list(everything)[3:] == ["special_tokens_mask", "offset_mapping", "length"]
     assert everything["length"] == [3]
+
+
+def test_texts_may_come_in_any_container(bert: Tokenizer) -> None:
+    import pandas as pd
+
+    expected = bert(["a", "b c"])
+    for texts in (("a", "b c"), np.array(["a", "b c"]), pd.Series(["a", "b c"]), iter(["a", "b c"])):
+        assert bert(texts) == expected
+    assert bert(np.str_("a")) == bert("a")
+    assert bert([], return_tensors="np")["input_ids"].shape == (0, 0)
+    assert bert([], padding=True)["attention_mask"] == []
 
 
 def test_padding(bert: Tokenizer) -> None:
@@ -296,6 +308,8 @@ def test_wrong_ids_are_named(bert: Tokenizer, chat: Tokenizer) -> None:
         bert.decode([5, "x"])
     with pytest.raises(TokenizerError, match=r"Token ids are whole numbers or lists of them, but found 'abc'"):
         bert.decode("abc")
+    with pytest.raises(TokenizerError, match=r"Tokens are str or lists of str, but found 5 \(int\)"):
+        bert.convert_tokens_to_ids(["a", 5])  # type: ignore[list-item]
     with pytest.raises(OptionError, match=r"'pad_tokn' is not a role.*Did you mean 'pad_token'\?"):
         bert.add_special_tokens({"pad_tokn": "x"})
     with pytest.raises(TokenizerError, match="pad\\(\\) needs a column 'input_ids', but the columns are labels"):

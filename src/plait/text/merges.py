@@ -18,7 +18,12 @@ def derive(order: Mapping[str, int], allowed: Mapping[str, int] | None = None) -
     ids = order if allowed is None else allowed
     pairs: list[tuple[str, str]] = []
     for piece in sorted(order, key=order.__getitem__):
-        cuts = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
-        cuts = [(left, right) for left, right in cuts if left in ids and right in ids]
-        pairs += sorted(cuts, key=lambda cut: (ids[cut[0]], ids[cut[1]]))
+        cuts = [
+            (left, right)
+            for cut in range(1, len(piece))
+            if (left := piece[:cut]) in ids and (right := piece[cut:]) in ids
+        ]
+        if len(cuts) > 1:
+            cuts.sort(key=lambda cut: (ids[cut[0]], ids[cut[1]]))
+        pairs += cuts
     return pairs

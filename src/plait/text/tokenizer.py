@@ -84,7 +84,7 @@ class Tokenizer(Vocabulary):
 
         return gguf.from_gguf(metadata, **overrides)
 
-    def save_pretrained(self, save_directory: str | Path, **ignored: Any) -> tuple[str, ...]:
+    def save_pretrained(self, save_directory: str | Path) -> tuple[str, ...]:
         """Write tokenizer.json, tokenizer_config.json and the chat template; returns the paths written."""
         from plait.text.save import save
 

@@ -101,6 +101,8 @@ class Vocabulary(SpecialTokens):
             if index is None and self.unk_token is not None:
                 return self.unk_token_id
             return index
+        if not isinstance(tokens, Sequence):
+            raise TokenizerError(f"Tokens are str or lists of str, but found {tokens!r} ({type(tokens).__name__}).")
         return [self.convert_tokens_to_ids(token) for token in tokens]
 
     def convert_ids_to_tokens(self, ids: Any, skip_special_tokens: bool = False) -> Any:
