@@ -68,10 +68,14 @@ def find(key: str) -> dict[str, Any] | None:
 
 
 class Making:
-    """A result being made: files are written to `folder`, then `keep` moves all of it into place."""
+    """A result being made: files are written to `folder`, then `keep` moves all of it into place.
 
-    def __init__(self, key: str) -> None:
+    With `replace`, it takes the place of one that is there already.
+    """
+
+    def __init__(self, key: str, *, replace: bool = False) -> None:
         self.key = key
+        self.replace = replace
         self.folder = folder() / "making" / f"{os.getpid()}-{secrets.token_hex(6)}"
 
     def keep(self, entry: Mapping[str, Any]) -> Path:
@@ -83,8 +87,8 @@ class Making:
         sync(self.folder)
         target = path_of(self.key)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and find(self.key) is None:
-            shutil.rmtree(target)  # a damaged one
+        if target.exists() and (self.replace or find(self.key) is None):
+            shutil.rmtree(target)  # an unwanted or damaged one
         try:
             self.folder.rename(target)
         except OSError:
@@ -95,9 +99,9 @@ class Making:
 
 
 @contextlib.contextmanager
-def making(key: str) -> Iterator[Making]:
+def making(key: str, *, replace: bool = False) -> Iterator[Making]:
     """A result being made, removed again when it fails."""
-    work = Making(key)
+    work = Making(key, replace=replace)
     work.folder.mkdir(parents=True)
     _sweep()
     try:

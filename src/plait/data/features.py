@@ -301,7 +301,7 @@ class Features(dict[str, FeatureType]):
         """The Arrow schema, with these features in its metadata as datasets writes them."""
         from plait.data.schema import schema_of
 
-        return schema_of(self)
+        return schema_of(self, extensions=True)
 
     @classmethod
     def from_arrow_schema(cls, schema: pa.Schema) -> Features:

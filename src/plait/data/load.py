@@ -146,7 +146,7 @@ def _load(
     )
     if not again and (entry := cache.find(key)) is not None:
         return _opened(entry, cache.path_of(key), info, split)
-    with cache.making(key) as making:
+    with cache.making(key, replace=again) as making:
         table, found, names = _read(reader, making.folder)
         entry = {
             "operation": f"load {format}",

@@ -135,8 +135,9 @@ def from_rows(
             writer.append(to_arrow(values, feature=feature, column=name, first_row=count))
         count += len(block)
     finished = {name: writer.finish() for name, writer in writers.items()}
-    table = Table({name: column for name, (column, _) in finished.items()}, count)
-    return cls(table, info, split=split, features=Features({name: kind for name, (_, kind) in finished.items()}))
+    table = Table({name: column for name, (column, _) in finished.items()}, count if finished else 0)
+    features = Features({name: kind for name, (_, kind) in finished.items()})
+    return cls(table, info, split=split, features=features)
 
 
 def _blocks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:

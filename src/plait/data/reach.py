@@ -7,11 +7,11 @@ what changed. A value that cannot be told from another of its kind (a lock, an o
 
 from __future__ import annotations
 
+import copyreg
 import dis
 import enum
 import functools
 import hashlib
-import inspect
 import sys
 import sysconfig
 import types
@@ -101,7 +101,7 @@ class _Walk:
 
     def _pairs(self, kind: str, items: Iterable[tuple[Any, Any]], path: tuple[str, ...]) -> Iterator[str]:
         yield kind
-        for key, item in items:
+        for key, item in list(items):  # other threads may add to a module's globals meanwhile
             yield self.visit(key, (*path, "key"))
             yield self.visit(item, (*path, f".{key}" if isinstance(key, str) else f"[{key!r:.40}]"))
 
@@ -110,15 +110,14 @@ class _Walk:
     def _function(self, function: types.FunctionType, path: tuple[str, ...]) -> Iterator[str]:
         wrapped = getattr(function, "__wrapped__", None)
         if _is_library(function.__module__, function.__code__.co_filename):
+            # The version of a library says what its code is, but not what a function made by it holds.
             yield from ("library", str(function.__module__), function.__qualname__, _version(function.__module__))
-            # what a library's decorator wraps is the user's
-            if wrapped is None:
-                return
         else:
             yield "function"
             yield self.visit(function.__code__, (*path, "code"))
-        yield self.visit(list(function.__defaults__ or ()), (*path, "defaults"))
-        yield self.visit(dict(function.__kwdefaults__ or {}), (*path, "keyword defaults"))
+        if "<locals>" in function.__qualname__ or not _is_library(function.__module__, function.__code__.co_filename):
+            yield self.visit(list(function.__defaults__ or ()), (*path, "defaults"))
+            yield self.visit(dict(function.__kwdefaults__ or {}), (*path, "keyword defaults"))
         for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
             try:
                 content = cell.cell_contents
@@ -172,18 +171,13 @@ class _Walk:
         if (known := _known(value)) is not None:
             yield from known
             return
-        if isinstance(value, _WITHOUT_IDENTITY) or inspect.isawaitable(value):
-            raise _unhashable(value, path)
         yield self.visit(kind, (*path, "class"))
-        state = _state(value, path)
-        if isinstance(state, Mapping):
-            yield from self._pairs("state", state.items(), path)
-        else:
-            yield self.visit(state, (*path, "state"))
+        yield from self._pairs("state", _state(value, path).items(), path)
 
 
 _OF_NO_EFFECT = {"__module__", "__doc__", "__dict__", "__weakref__", "__annotations__", "__firstlineno__"} | {
     "__static_attributes__",
+    "__slotnames__",
     "__slots__",
     "_abc_impl",
     "__abstractmethods__",
@@ -191,14 +185,11 @@ _OF_NO_EFFECT = {"__module__", "__doc__", "__dict__", "__weakref__", "__annotati
     "__annotate_func__",
     "__annotations_cache__",
 }
-_WITHOUT_IDENTITY = (types.GeneratorType, types.AsyncGeneratorType, types.CoroutineType, types.FrameType)
 
 
 def _known(value: Any) -> list[str] | None:
     """Values of well-known libraries whose content is quicker to hash than to walk; no library is imported for it."""
     module = type(value).__module__.partition(".")[0]
-    if module == "logging" or type(value).__name__ == "Logger":
-        return ["logger", str(getattr(value, "name", ""))]
     if module == "numpy" and hasattr(value, "dtype") and value.dtype != object:
         import numpy as np
 
@@ -231,36 +222,30 @@ def _known(value: Any) -> list[str] | None:
     return None
 
 
-def _state(value: Any, path: tuple[str, ...]) -> Any:
-    """What makes one object differ from another of its class."""
-    attributes = dict(getattr(value, "__dict__", {}))
-    for base in type(value).__mro__:
-        names = vars(base).get("__slots__", ())
-        for name in (names,) if isinstance(names, str) else names:
-            if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                attributes[name] = getattr(value, name)
-    if isinstance(value, dict):
-        attributes["items"] = dict(value)
-    elif isinstance(value, list | tuple):
-        attributes["items"] = list(value)
-    elif isinstance(value, str | bytes | int | float):
-        attributes["value"] = repr(value)
-    if attributes or not _is_extension(value):
-        return attributes
+def _state(value: Any, path: tuple[str, ...]) -> dict[str, Any]:
+    """What makes one object differ from another of its class, as it would be copied: attributes, and how it is made."""
     try:
-        reduced = value.__reduce_ex__(2)
-    except Exception as error:  # whatever the object says: it has no state to show
+        registered = copyreg.dispatch_table.get(type(value))
+        reduced: Any = value.__reduce_ex__(2) if registered is None else registered(value)
+    except Exception as error:  # whatever it is: the object has no state to show
         raise _unhashable(value, path) from error
-    return (
-        reduced
-        if isinstance(reduced, str)
-        else [list(part) if isinstance(part, Iterator) else part for part in reduced]
-    )
-
-
-def _is_extension(value: Any) -> bool:
-    """Whether the state of an object lies in C, out of sight."""
-    return not (type(value).__flags__ & (1 << 9))  # Py_TPFLAGS_HEAPTYPE: made by a class statement
+    if isinstance(reduced, str):
+        return {"name": reduced}
+    make, arguments, state, items, pairs = (*reduced, None, None, None)[:5]
+    found: dict[str, Any] = {}
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):  # a dict, and slots
+        found = {**(state[0] or {}), **state[1]}
+    elif isinstance(state, dict):
+        found = dict(state)
+    elif state is not None:
+        found = {"state": state}
+    if make is not copyreg.__newobj__ or len(arguments) > 1:  # type: ignore[attr-defined]
+        found["made by"] = [make, *arguments]
+    if items is not None:
+        found["items"] = list(items)
+    if pairs is not None:
+        found["pairs"] = list(pairs)
+    return found
 
 
 def _unhashable(value: Any, path: tuple[str, ...]) -> Unhashable:

@@ -63,15 +63,11 @@ def feature_to_json(feature: FeatureType) -> Any:
     else:
         declared: Any = feature  # every other kind is a dataclass
         found = {
-            item.name: _listed(getattr(feature, item.name))
+            item.name: getattr(feature, item.name)
             for item in dataclasses.fields(declared)
             if item.default is dataclasses.MISSING or getattr(feature, item.name) != item.default
         }
     return {**found, "_type": type(feature).__name__}
-
-
-def _listed(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def feature_from_json(found: Any) -> FeatureType:

@@ -88,8 +88,8 @@ class JsonReader(Reader):
                         name: pa.concat_arrays(table.column(name).chunks) if table.num_rows else pa.nulls(0)
                         for name in table.column_names
                     }
-            except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-                pass
+            except (pa.ArrowException, UnicodeDecodeError):
+                pass  # Python's parser reads what Arrow's does not, or says what is wrong and where
         rows, lines = [], []
         for number, line in enumerate(block.split(b"\n"), start=first_line):
             if line.strip():

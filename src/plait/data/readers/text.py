@@ -57,6 +57,8 @@ class TextReader(Reader):
             *rows, rest = self._cut(rest, divider)
             if rows:
                 yield rows
+        if self.sample_by == "paragraph":
+            rest = rest.lstrip("\n")
         if rest.strip("\n") or (rest and self.sample_by == "line"):
             yield [rest if self.keep_linebreaks else rest.rstrip("\n")]
 

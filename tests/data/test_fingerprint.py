@@ -1,0 +1,212 @@
+"""Digests of functions and tables: equal when nothing that matters changed, different when anything did."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import re
+import sys
+import threading
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from plait.data import Dataset
+from plait.data.fingerprint import digest_of
+from plait.data.reach import Unhashable
+
+
+def of(value: Any) -> str:
+    return digest_of(value)[0]
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Writes modules of a project and imports them, each call anew."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    names: list[str] = []
+
+    def write(**sources: str) -> list[ModuleType]:
+        for name in names:
+            sys.modules.pop(name, None)
+        importlib.invalidate_caches()
+        for name, source in sources.items():
+            (tmp_path / f"{name}.py").write_text(source)
+            names.append(name)
+        sys.dont_write_bytecode = True
+        return [importlib.import_module(name) for name in sources]
+
+    yield write
+    for name in names:
+        sys.modules.pop(name, None)
+
+
+def test_the_same_code_elsewhere_is_the_same() -> None:
+    def first(row: Any) -> Any:
+        return {"n": len(row["t"]) + 1}
+
+    original = of(first)
+
+    # moved, and with a comment in it
+    def first(row: Any) -> Any:  # type: ignore[no-redef]
+        # a comment
+        return {"n": len(row["t"]) + 1}
+
+    assert of(first) == original
+
+    def first(row: Any) -> Any:  # type: ignore[no-redef]
+        return {"n": len(row["t"]) + 2}
+
+    assert of(first) != original
+
+
+def test_everything_that_is_reached_counts(project: Any) -> None:
+    main = "import helpers\nLIMIT = 3\ndef f(row):\n    return helpers.clean(row) * LIMIT\n"
+    helpers = "from deep import low\ndef clean(x):\n    return low(x)\n\ndef unused(x):\n    return 1\n"
+    deep = "def low(x):\n    return x\n"
+    seen = {}
+    for name, sources in {
+        "as it was": {"deep": deep, "helpers": helpers, "main_module": main},
+        "again": {"deep": deep, "helpers": helpers, "main_module": main},
+        "unused": {"deep": deep, "helpers": helpers.replace("return 1", "return 2"), "main_module": main},
+        "global": {"deep": deep, "helpers": helpers, "main_module": main.replace("LIMIT = 3", "LIMIT = 4")},
+        "deep": {"deep": deep.replace("return x", "return x + 1"), "helpers": helpers, "main_module": main},
+        "helper": {"deep": deep, "helpers": helpers.replace("low(x)\n\n", "low(x) + 1\n\n"), "main_module": main},
+    }.items():
+        seen[name] = of(project(**sources)[-1].f)
+    assert seen["as it was"] == seen["again"] == seen["unused"]
+    assert len({seen[name] for name in ("as it was", "global", "deep", "helper")}) == 4
+
+
+def test_imports_inside_a_function_count(project: Any) -> None:
+    main = "def f(row):\n    import helpers\n    return helpers.clean(row)\n"
+    first = of(project(helpers="def clean(x):\n    return x\n", main_module=main)[-1].f)
+    second = of(project(helpers="def clean(x):\n    return x + 1\n", main_module=main)[-1].f)
+    assert first != second
+
+
+def test_classes_and_instances_count(project: Any) -> None:
+    source = "class C:\n    def __init__(self, k):\n        self.k = k\n"
+    source += "    def __call__(self, row):\n        return self.h(row)\n"
+    source += "    def h(self, row):\n        return row\n"
+    (module,) = project(main_module=source)
+    assert of(module.C(1)) == of(module.C(1))
+    assert of(module.C(1)) != of(module.C(2))
+    assert of(module.C(1).h) != of(module.C(1))
+    before = of(module.C(1))
+    (module,) = project(main_module=source.replace("return row\n", "return None\n"))
+    assert of(module.C(1)) != before
+
+
+def test_closures_defaults_and_partials_count() -> None:
+    def make(k: Any) -> Any:
+        return lambda row: k
+
+    assert of(make(1)) == of(make(1)) != of(make(2))
+    assert of(make([1, {"a": (2, None)}])) == of(make([1, {"a": (2, None)}])) != of(make([1, {"a": (3, None)}]))
+    assert of(make({1, 2, 3})) == of(make({3, 2, 1}))
+    assert of(lambda row, k=1: k) != of(lambda row, k=2: k)
+    assert of(functools.partial(make, 1)) == of(functools.partial(make, 1)) != of(functools.partial(make, 2))
+    assert of(make(np.arange(3))) == of(make(np.arange(3))) != of(make(np.arange(4)))
+    assert of(make(np.arange(3))) != of(make(np.arange(3).astype(np.int32)))
+    assert of(make(torch.ones(2))) == of(make(torch.ones(2))) != of(make(torch.zeros(2)))
+    assert of(make(torch.ones(2, dtype=torch.bfloat16))) != of(make(torch.ones(2)))
+    assert of(make(re.compile("a"))) == of(make(re.compile("a"))) != of(make(re.compile("b")))
+    assert of(make(logging.getLogger("x"))) == of(make(logging.getLogger("x")))
+    assert of(make(Path("a"))) != of(make(Path("b")))
+    assert of(make(torch.nn.Linear(2, 2))) != of(make(torch.nn.Linear(2, 2)))
+    assert (
+        of(make(np.random.default_rng(1))) == of(make(np.random.default_rng(1))) != of(make(np.random.default_rng(2)))
+    )
+    first, second = Dataset.from_dict({"a": [1]}), Dataset.from_dict({"a": [2]})
+    assert of(make(first)) == of(make(Dataset.from_dict({"a": [1]}))) != of(make(second))
+
+
+def test_true_one_and_one_point_zero_differ() -> None:
+    assert len({of(value) for value in (1, True, 1.0, "1", b"1", [1], (1,), {1}, {1: 1})}) == 9
+
+
+def test_cycles_end() -> None:
+    loop: list[Any] = [1]
+    loop.append(loop)
+    assert of(lambda: loop) == of(lambda: loop)
+
+
+def test_recursive_functions_end(project: Any) -> None:
+    source = "def even(n):\n    return n == 0 or odd(n - 1)\ndef odd(n):\n    return n != 0 and even(n - 1)\n"
+    first = of(project(main_module=source)[0].even)
+    assert first == of(project(main_module=source)[0].even)
+    assert first != of(project(main_module=source.replace("n != 0", "n != 1"))[0].even)
+
+
+def test_an_object_may_answer_for_itself() -> None:
+    class Stateful:
+        def __init__(self) -> None:
+            self.lock = threading.Lock()
+
+        def __fingerprint__(self) -> str:
+            return "version 3"
+
+    held = Stateful()
+    assert of(lambda: held) == of(lambda: held)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [(threading.Lock(), "_thread.lock"), ((i for i in range(3)), "builtins.generator"), (sys.stdout, "io|_pytest")],
+    ids=["lock", "generator", "file"],
+)
+def test_what_cannot_be_told_apart_is_named(value: Any, kind: str) -> None:
+    held = {"inner": [value]}
+    with pytest.raises(
+        Unhashable, match=rf"function → closure held → .inner → \[0\].* is a ({kind}).*whose state is not known"
+    ):
+        digest_of(lambda: held)
+
+
+def test_tokenizers_count_by_their_content() -> None:
+    import tokenizers
+
+    def make(words: dict[str, int]) -> Any:
+        tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="a"))
+        return lambda row: tokenizer.encode(row["t"]).ids
+
+    assert of(make({"a": 0, "b": 1})) == of(make({"a": 0, "b": 1})) != of(make({"a": 1, "b": 0}))
+
+
+def test_plaits_tokenizer_counts_by_its_content_and_not_by_its_use(minilm: Path) -> None:
+    from plait.text import Tokenizer
+
+    def make(tokenizer: Any, **options: Any) -> Any:
+        return lambda row: tokenizer(row["t"], **options)
+
+    first = Tokenizer.from_folder(minilm)
+    before = of(make(first, truncation=True))
+    first(["a", "longer text"], padding=True, truncation=True, max_length=3)
+    assert of(make(first, truncation=True)) == before
+    assert of(make(Tokenizer.from_folder(minilm), truncation=True)) == before
+    assert of(make(first, truncation=False)) != before
+
+
+def test_tables() -> None:
+    dataset = Dataset.from_dict({"a": [1, 2, 3], "b": ["x", "y", "z"]})
+    again = Dataset.from_dict({"a": [1, 2, 3], "b": ["x", "y", "z"]})
+    assert dataset.fingerprint == again.fingerprint
+    different = [
+        dataset.select([0, 1]),
+        dataset.select([0, 2]),
+        dataset.shuffle(seed=1),
+        dataset.rename_column("a", "c"),
+        dataset.select_columns(["b", "a"]),
+        dataset.cast_column("a", "int32"),
+        dataset.remove_columns("b"),
+        Dataset.from_dict({"a": [1, 2, 4], "b": ["x", "y", "z"]}),
+        Dataset.from_dict({"a": [1, 2, None], "b": ["x", "y", "z"]}),
+    ]
+    assert len({item.fingerprint for item in [dataset, *different]}) == len(different) + 1
+    assert dataset.rename_column("a", "c").rename_column("c", "a").fingerprint == dataset.fingerprint
