@@ -1,4 +1,4 @@
-"""Text to ids on a CPU: padded batches, lists, single calls, padding alone, and loading; BERT's and SmolLM2's vocabularies."""
+"""Text to ids on a CPU, with BERT's vocabulary: padded batches, lists, single calls, padding alone, loading."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ from plait.hub import resolve
 from plait.text import Tokenizer
 
 TITLE = "Tokenizers"
-WORDS = "the of and to in a is that for it was on are as with his they at be this from have or by one had not but what".split()
-RARE = "tokenization transformer weather irradiance unforgiving recalculated München 2024 photovoltaic don't 1013.2".split()
+SENTENCE = (
+    "the of and to in a is that for it was on are as with his they at be this from have or by one had not but what"
+)
+RARITIES = "tokenization transformer weather irradiance unforgiving recalculated München 2024 photovoltaic don't 1013.2"
+WORDS, RARE = SENTENCE.split(), RARITIES.split()
 
 
 def texts(count: int, *, longest: int = 200) -> list[str]:
@@ -43,7 +46,8 @@ def rows() -> Iterator[Row]:
     yield Row("single short call", *(1e6 * seconds / len(short) for seconds in pair), "µs", "≥ 2")
     source = random.Random(1)
     ragged = {"input_ids": [[source.randrange(30000) for _ in range(source.randint(5, 128))] for _ in range(10_000)]}
-    pair = alternate(lambda: ours.pad(ragged, return_tensors="pt"), lambda: theirs.pad(ragged, return_tensors="pt"), runs=5)
+    kinds = {"return_tensors": "pt"}
+    pair = alternate(lambda: ours.pad(ragged, **kinds), lambda: theirs.pad(ragged, **kinds), runs=5)
     yield Row("`pad` of 10,000 ragged rows, torch", *pair, "s", "≥ 10")
     ids = ours(many[:1000])["input_ids"]
     pair = alternate(lambda: ours.batch_decode(ids), lambda: theirs.batch_decode(ids), runs=5)
