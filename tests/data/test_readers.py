@@ -174,6 +174,16 @@ def test_csv_types_do_not_depend_on_the_order_of_rows_files_and_blocks(
     assert repr(second["a"][:]) == repr([first["a"][index] for index in shuffled])
 
 
+def test_a_word_for_a_missing_value_is_text_beside_text_of_another_file(tmp_path: Path) -> None:
+    """Whichever file comes first: a column of NA alone has no type yet, and in a column of text NA is text."""
+    for name, rows in (("words", "a\nNA\n"), ("text", "a\nx\n")):
+        (tmp_path / f"{name}.csv").write_text(rows)
+    for order in (["words", "text"], ["text", "words"]):
+        files = [str(tmp_path / f"{name}.csv") for name in order]
+        expected = ["NA" if name == "words" else "x" for name in order]
+        assert load_dataset("csv", data_files=files, split="train", keep_in_memory=True)["a"] == expected
+
+
 def test_a_large_file_is_text_when_its_last_row_is(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     from plait.data.readers import csv as module
 

@@ -82,6 +82,7 @@ class CsvReader(Reader):
         self._names = self.names if self.names is not None else self.column_names
         self._missing = [self.na_values] if isinstance(self.na_values, str) else list(self.na_values or [])
         self._kinds: dict[str, str] = {}  # what is known of each column so far
+        self._words: set[str] = set()  # columns without values so far, but with words such as NA
         self._declared = self._declared_types()
         self._above = 0
 
@@ -104,8 +105,11 @@ class CsvReader(Reader):
                         continue
                     before = self._kinds.get(name, "null")
                     array, kind = self._parsed(text, name, before)
-                    if kind == "text" and before not in ("null", "text"):
+                    if kind == "null" and text.null_count < len(text):
+                        self._words.add(name)
+                    if kind == "text" and (before not in ("null", "text") or name in self._words):
                         start_over = True
+                        self._words.discard(name)
                     self._kinds[name] = kind
                     block[name] = array
                 row += len(next(iter(texts.values()), ()))
