@@ -104,3 +104,9 @@ def test_no_family_name_in_nn() -> None:
             elif isinstance(node, ast.Name | ast.Attribute):
                 words = [node.id.lower() if isinstance(node, ast.Name) else node.attr.lower()]
             assert not families & set(words), f"{path.name}:{getattr(node, 'lineno', 0)}"
+
+
+def test_no_two_test_files_share_a_name() -> None:
+    """Two modules of one name cannot be collected together."""
+    names = [path.name for path in Path(__file__).parent.rglob("*.py")]
+    assert sorted(names) == sorted(set(names))

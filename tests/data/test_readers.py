@@ -415,3 +415,18 @@ def test_a_dict_of_splits_names_the_split_that_is_missing(tmp_path: Path) -> Non
         dataset["tran"]
     with pytest.raises(ColumnError, match="'a' is a column; choose a split first, for example .'train'..'a'."):
         dataset["a"]
+
+
+def test_what_is_not_supported_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("a\n1\n")
+    with pytest.raises(OptionError, match="streaming=True is not supported yet.*leave it out"):
+        load_dataset("csv", data_files=str(path), streaming=True)
+    with pytest.raises(OptionError, match="storage_options belong to files elsewhere.*copy the files here first"):
+        load_dataset("csv", data_files=str(path), storage_options={"key": "x"})
+
+
+def test_several_processes_are_said_to_be_one(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="plait.data"):
+        assert Dataset.from_dict({"a": [1]}).map(lambda row: {"b": 2}, num_proc=2)[0] == {"a": 1, "b": 2}
+    assert "num_proc=2 has no effect yet" in caplog.text

@@ -67,6 +67,17 @@ def load_dataset(
     files again. Further options go to the reader of the format. Raises `NotFoundError` for a missing file,
     `DataError` for a bad row (with file, line and column), `OptionError` for an option that does not exist.
     """
+    if streaming:
+        raise OptionError(
+            "streaming=True is not supported yet. Files are mapped into memory, not read into it, so a data set larger "
+            "than memory loads without it: leave it out."
+        )
+    if storage_options:
+        raise OptionError(
+            "storage_options belong to files elsewhere, and load_dataset reads local ones: copy the files here first."
+        )
+    if cache_dir is not None:
+        log.info("cache_dir has no effect on data sets: their cache is below PLAIT_HOME")
     format, files = _resolve(path, name, data_dir, data_files)
     declared = None if features is None else as_features(features)
     again = str(download_mode or "").endswith("force_redownload")

@@ -348,6 +348,8 @@ def _batch_size(dataset: Dataset, batch_size: int | None) -> int:
 def _one_process(num_proc: int | None) -> None:
     if num_proc is not None and num_proc < 1:
         raise OptionError(f"num_proc must be at least 1, but is {num_proc}.")
+    if num_proc is not None and num_proc > 1:
+        log.info("num_proc=%d has no effect yet: the work is done in this process", num_proc)
 
 
 def _title(operation: str, function: Any) -> str:
