@@ -6,6 +6,7 @@ whole batch, however unevenly its rows fell. (DistributedDataParallel averages, 
 
 from __future__ import annotations
 
+import atexit
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -128,4 +129,11 @@ def join(device: torch.device) -> Processes:
         torch.cuda.set_device(device)
     if not distributed.is_initialized():
         distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        atexit.register(_leave)
     return Processes(launch.rank, launch.processes, device)
+
+
+def _leave() -> None:
+    """Leave the group before the interpreter goes: its threads would otherwise end the process with an abort."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
