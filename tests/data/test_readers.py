@@ -125,7 +125,7 @@ def test_options_that_do_not_exist(read: Any) -> None:
         OptionError, match=r"load_dataset\('csv'\) has no option 'sepp'. Did you mean 'sep'\? Options are sep, "
     ):
         read("csv", "a\n1\n", sepp=";")
-    with pytest.raises(OptionError, match="on_bad_lines must be 'error' or 'skip', but is 'wran'"):
+    with pytest.raises(OptionError, match="on_bad_lines must be 'error', 'skip' or 'warn', but is 'wran'"):
         read("csv", "a\n1\n", on_bad_lines="wran")
     with pytest.raises(OptionError, match="sample_by must be 'line', 'paragraph' or 'document', but is 'word'"):
         read("text", "a\n", sample_by="word")

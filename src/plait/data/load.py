@@ -175,13 +175,20 @@ def reader_of(format: str, files: list[Path], features: Features | None, options
     module, kind, _ = READERS[format]
     make = getattr(importlib.import_module(module), kind)
     known = make.option_names()
-    for name in options:
-        if name not in known:
+    chosen = {}
+    for name, value in options.items():
+        if name in make.WITHOUT_EFFECT:
+            log.info("%s=%r has no effect on %s files: %s", name, value, format, make.WITHOUT_EFFECT[name])
+        elif name in make.REFUSED:
+            raise OptionError(f"load_dataset({format!r}) has no option {name!r}: {make.REFUSED[name]}.")
+        elif name in known:
+            chosen[name] = value
+        else:
             raise OptionError(
                 f"load_dataset({format!r}) has no option {name!r}.{nearest(name, known)} "
                 f"Options are {', '.join(known)}."
             )
-    reader: Reader = make(files, features, **options)
+    reader: Reader = make(files, features, **chosen)
     return reader
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import bz2
+import codecs
 import dataclasses
 import gzip
 import lzma
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, ClassVar, cast
 
 import pyarrow as pa
 
@@ -30,6 +31,8 @@ class Reader:
     features: Features | None = None
 
     version = "1"  # a change makes what is in the cache unusable
+    WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = {}  # names that are known elsewhere -> why they mean nothing here
+    REFUSED: ClassVar[Mapping[str, str]] = {}  # names that are known elsewhere -> what to do instead
 
     def blocks(self) -> Iterator[dict[str, Any]]:
         """The rows of all files in order, as Arrow arrays by column."""
@@ -69,16 +72,40 @@ def open_bytes(path: Path) -> BinaryIO:
 
 
 # encodings to try, in order, when text does not decode
+_SAMPLE = 1 << 20  # bytes
 _GUESSES = ("utf-8", "gb18030", "big5", "shift_jis", "euc_kr", "cp1252")
 
 
 def wrong_encoding(path: Path, encoding: str, error: Exception) -> DataError:
-    """The error for text that does not decode, with a guess of the encoding that it has."""
+    """The error for text that does not decode: the first byte that does not, and a guess of the encoding."""
+    offset = _first_bad_byte(path, encoding)
     with open_bytes(path) as stream:
-        sample = stream.read(1 << 20)
+        if offset is not None and offset > _SAMPLE // 2:
+            stream.seek(offset - _SAMPLE // 2)
+            stream.readline()  # a line begins with a whole character
+        sample = stream.read(_SAMPLE)
     guess = guessed_encoding(sample, not_this=encoding)
     hint = f" It looks like {guess}: pass encoding={guess!r}." if guess else " Pass encoding= with the right one."
-    return DataError(f"{path} is not {encoding} text ({error}).{hint}")
+    place = "" if offset is None else f"from byte {offset} on "
+    reason = getattr(error, "reason", None) or error
+    return DataError(f"{path} is not {encoding} text {place}({reason}).{hint}")
+
+
+def _first_bad_byte(path: Path, encoding: str) -> int | None:
+    """Where decoding a file fails: the offset of the first byte that is no character (before compression)."""
+    decoder = codecs.getincrementaldecoder(encoding)()
+    offset = 0
+    with open_bytes(path) as stream:
+        while True:
+            data = stream.read(_SAMPLE)
+            held = len(decoder.getstate()[0])
+            try:
+                decoder.decode(data, final=not data)
+            except UnicodeDecodeError as error:
+                return offset - held + error.start
+            if not data:
+                return None
+            offset += len(data)
 
 
 def guessed_encoding(sample: bytes, *, not_this: str = "") -> str | None:

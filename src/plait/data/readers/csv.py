@@ -13,22 +13,27 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv
 
-from plait.data.dtypes import arrow_type
+from plait.console import logger
 from plait.data.encode import to_arrow
 from plait.data.features import Features, Value, arrow_of
+from plait.data.readers import pandas_names
 from plait.data.readers.base import Again, Reader, open_bytes, wrong_encoding
-from plait.data.readers.fields import as_bool, as_kind, kind_after
+from plait.data.readers.fields import as_bool, as_kind, as_time, kind_after
+from plait.data.readers.lines import LineFilter, Recoded
+from plait.data.readers.pandas_names import distinct, type_name, words_of
 from plait.data.table import missing_column
 from plait.errors import DataError, OptionError
+
+log = logger("data")
 
 _BLOCK = 8 << 20  # bytes parsed at once
 
@@ -37,14 +42,19 @@ _BLOCK = 8 << 20  # bytes parsed at once
 class CsvReader(Reader):
     """The options have the names and meanings of `pandas.read_csv`.
 
-    `sep` (or `delimiter`), `quotechar`, `doublequote`, `escapechar`, `comment` say how fields are written; `header` is
-    the number of the row with the names ("infer": 0, or none if `names` are given; `None`: none), `names` (or
-    `column_names`) the names, `usecols` the columns to read, `skiprows` rows to leave out at the beginning, `nrows` how
-    many to read. `dtype` declares types of some columns. `na_values` are further words for missing values (in all
-    columns); `keep_default_na=False` takes only those. `decimal` and `thousands` say how numbers are written;
-    `true_values`, `false_values` add words for them. `encoding` is that of the files. `on_bad_lines` is "error", or
-    "skip" to leave rows with a wrong number of fields out.
+    `sep` (or `delimiter`), `quotechar`, `quoting`, `doublequote`, `escapechar`, `comment` say how fields are written;
+    `header` is the number of the row with the names ("infer": 0, or none if `names` are given; `None`: none), `names`
+    (or `column_names`) the names, `usecols` the columns to read, `index_col` those to leave out. `skiprows` is how many
+    lines to leave out at the beginning, or a list of line numbers (from 0); `nrows` how many rows to read. `dtype`
+    declares types of some columns; `parse_dates` columns of times, in the ISO format or in `date_format`. `na_values`
+    are further words for missing values, of all columns or in a dict by column; `keep_default_na=False` takes only
+    those. `decimal` and `thousands` say how numbers are written; `true_values`, `false_values` add words for them.
+    `encoding` is that of the files. `on_bad_lines` is "error", or "skip" or "warn" to leave rows with a wrong number of
+    fields out.
     """
+
+    WITHOUT_EFFECT = pandas_names.WITHOUT_EFFECT
+    REFUSED = pandas_names.REFUSED
 
     sep: str | None = None
     delimiter: str | None = None
@@ -52,16 +62,20 @@ class CsvReader(Reader):
     names: list[str] | None = None
     column_names: list[str] | None = None
     usecols: list[str] | list[int] | None = None
+    index_col: Any = None
     dtype: Any = None
-    skiprows: int = 0
+    parse_dates: list[str] | list[int] | None = None
+    date_format: str | None = None
+    skiprows: int | list[int] | None = None
     nrows: int | None = None
     skipinitialspace: bool = False
     skip_blank_lines: bool = True
     quotechar: str = '"'
+    quoting: int = csv.QUOTE_MINIMAL
     doublequote: bool = True
     escapechar: str | None = None
     comment: str | None = None
-    na_values: list[str] | str | None = None
+    na_values: Any = None
     keep_default_na: bool = True
     true_values: list[str] = field(default_factory=list)
     false_values: list[str] = field(default_factory=list)
@@ -70,28 +84,62 @@ class CsvReader(Reader):
     encoding: str | None = None
     encoding_errors: str = "strict"
     on_bad_lines: str = "error"
-    chunksize: int | None = None
+
+    version = "2"
 
     def __post_init__(self) -> None:
-        if self.sep is not None and self.delimiter is not None and self.sep != self.delimiter:
-            raise OptionError("Give sep or delimiter, not both.")
-        if self.on_bad_lines not in ("error", "skip"):
-            raise OptionError(f"on_bad_lines must be 'error' or 'skip', but is {self.on_bad_lines!r}.")
-        if self.header not in ("infer", None) and not (isinstance(self.header, int) and self.header >= 0):
-            raise OptionError(f"header must be the number of a row, None or 'infer', but is {self.header!r}.")
+        self._check()
         self._names = self.names if self.names is not None else self.column_names
-        self._missing = [self.na_values] if isinstance(self.na_values, str) else list(self.na_values or [])
+        by_column = self.na_values if isinstance(self.na_values, Mapping) else {}
+        self._missing_of = {str(name): words_of(given) for name, given in by_column.items()}
+        self._missing = [] if by_column else words_of(self.na_values)
+        self._first_lines = self.skiprows if isinstance(self.skiprows, int) else 0
+        self._quote = None if self.quoting == csv.QUOTE_NONE else self.quotechar or None
+        self._times: set[str] = set()  # columns of parse_dates
         self._kinds: dict[str, str] = {}  # what is known of each column so far
         self._words: set[str] = set()  # columns without values so far, but with words such as NA
         self._declared = self._declared_types()
         self._above = 0
 
+    def _check(self) -> None:
+        """Raise `OptionError` for values that no option has."""
+        if self.sep is not None and self.delimiter is not None and self.sep != self.delimiter:
+            raise OptionError("Give sep or delimiter, not both.")
+        if len(self._separator.encode()) != 1:
+            raise OptionError(
+                f"sep must be one ASCII character, but is {self._separator!r}: read the lines with "
+                f"load_dataset('text', …) and divide them with map()."
+            )
+        if self.on_bad_lines not in ("error", "skip", "warn"):
+            raise OptionError(f"on_bad_lines must be 'error', 'skip' or 'warn', but is {self.on_bad_lines!r}.")
+        if self.header not in ("infer", None) and not (isinstance(self.header, int) and self.header >= 0):
+            raise OptionError(f"header must be the number of a row, None or 'infer', but is {self.header!r}.")
+        if self.quoting not in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE):
+            raise OptionError(
+                f"quoting must be 0 (minimal), 1 (all) or 3 (none), but is {self.quoting!r}; to read some columns as "
+                f"floats declare them with dtype=."
+            )
+        if callable(self.usecols) or callable(self.skiprows):
+            raise OptionError("usecols and skiprows take lists and numbers, not functions: list what you mean.")
+        if self.parse_dates is not None and (
+            isinstance(self.parse_dates, bool | str | Mapping)
+            or not all(isinstance(item, str | int) for item in self.parse_dates)
+        ):
+            raise OptionError(f"parse_dates must be a list of columns, but is {self.parse_dates!r}.")
+
     def _declared_types(self) -> Features:
         declared = Features(self.features or {})
         given = self.dtype if isinstance(self.dtype, dict) else {}
         for name, kind in given.items():
-            declared[name] = Value(_type_name(kind))
+            declared[name] = Value(type_name(kind))
         return declared
+
+    def _declare_times(self, names: list[str]) -> None:
+        """Columns of `parse_dates` are times, unless they are declared otherwise."""
+        for name in self._found(self.parse_dates or [], names):
+            self._times.add(name)
+            if name not in self._declared:
+                self._declared[name] = Value("timestamp[us]")
 
     def blocks(self) -> Iterator[dict[str, Any]]:
         start_over = False
@@ -138,6 +186,8 @@ class CsvReader(Reader):
                 found = as_bool(text, self)
             elif isinstance(feature, Value) and (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
                 found = as_kind(text, "int" if pa.types.is_integer(kind) else "float", self)
+            elif name in self._times:
+                found = as_time(text, kind, self.date_format)
             elif isinstance(feature, Value):
                 found = text
             else:
@@ -155,6 +205,8 @@ class CsvReader(Reader):
                     part = as_kind(part, "int", self)
                 elif isinstance(feature, Value) and pa.types.is_boolean(kind):
                     part = as_bool(part, self)
+                elif name in self._times:
+                    part = as_time(part, kind, self.date_format)
                 if part is None:
                     raise pa.ArrowInvalid("it is not written like one")
                 to_arrow(part, feature=feature)
@@ -176,12 +228,16 @@ class CsvReader(Reader):
         names = self._header(path)
         if names is None:
             return
+        self._declare_times(names)
         chosen = self._chosen(names, path)
         bad: list[pa.csv.InvalidRow] = []
 
         def on_bad_row(row: pa.csv.InvalidRow) -> str:
             bad.append(row)
-            return "skip" if self.on_bad_lines == "skip" else "error"
+            if self.on_bad_lines == "warn":
+                counts = f"{row.actual_columns} fields instead of {row.expected_columns}"
+                log.warning("%s: a row with %s is left out: %.200s", path, counts, row.text)
+            return "error" if self.on_bad_lines == "error" else "skip"
 
         left = self.nrows
         yield {name: pa.array([], type=pa.string()) for name in chosen}  # a file without rows has columns all the same
@@ -194,7 +250,7 @@ class CsvReader(Reader):
                     ),
                     parse_options=pyarrow.csv.ParseOptions(
                         delimiter=self._separator,
-                        quote_char=self.quotechar or False,
+                        quote_char=self._quote or False,
                         double_quote=self.doublequote,
                         escape_char=self.escapechar or False,
                         newlines_in_values=True,
@@ -212,7 +268,7 @@ class CsvReader(Reader):
                 for batch in reader:
                     part = batch if left is None else batch.slice(0, left)
                     if part.num_rows:
-                        yield {name: self._trimmed(part.column(name)) for name in chosen}
+                        yield {name: self._cleaned(part.column(name), name) for name in chosen}
                     if left is not None and (left := left - part.num_rows) <= 0:
                         return
         except UnicodeDecodeError as error:
@@ -220,15 +276,22 @@ class CsvReader(Reader):
         except pa.ArrowInvalid as error:
             raise self._explained(path, names, bad, error) from error
 
-    def _trimmed(self, text: Any) -> Any:
-        return pc.utf8_ltrim_whitespace(text) if self.skipinitialspace else text
+    def _cleaned(self, text: Any, name: str) -> Any:
+        if self.skipinitialspace:
+            text = pc.utf8_ltrim_whitespace(text)
+        if words := self._missing_of.get(name):
+            text = pc.if_else(pc.is_in(text, value_set=pa.array(words)), pa.scalar(None, pa.string()), text)
+        return text
 
     def _stream(self, path: Path) -> Any:
         """The bytes of a file as UTF-8, without comments."""
         stream: Any = open_bytes(path)
         encoding = (self.encoding or "utf-8").lower().replace("_", "-")
-        if encoding not in ("utf-8", "utf8", "utf-8-sig") or self.encoding_errors != "strict" or self.comment:
-            stream = Recoded(stream, self.encoding or "utf-8", self.encoding_errors, self.comment)
+        plain = encoding in ("utf-8", "utf8", "utf-8-sig") and self.encoding_errors == "strict"
+        skipped = set(self.skiprows) if isinstance(self.skiprows, Iterable) else set()
+        if not plain or self.comment or skipped:
+            lines = LineFilter(self.comment, self._quote, skipped) if self.comment or skipped else None
+            stream = Recoded(stream, self.encoding or "utf-8", self.encoding_errors, lines)
         return pa.PythonFile(stream, mode="r")
 
     def _header_row(self) -> int | None:
@@ -240,13 +303,13 @@ class CsvReader(Reader):
         """The rows of a file through Python's own parser: slow, but it knows the line of each."""
         with self._stream(path) as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
-            for _ in range(self.skiprows):
+            for _ in range(self._first_lines):
                 text.readline()
             self._parser = csv.reader(
                 text,
                 delimiter=self._separator,
-                quotechar=self.quotechar or None,
-                quoting=csv.QUOTE_MINIMAL if self.quotechar else csv.QUOTE_NONE,
+                quotechar=self._quote,
+                quoting=csv.QUOTE_MINIMAL if self._quote else csv.QUOTE_NONE,
                 doublequote=self.doublequote,
                 escapechar=self.escapechar,
                 skipinitialspace=self.skipinitialspace,
@@ -258,7 +321,7 @@ class CsvReader(Reader):
         row = self._header_row()
         try:
             found: list[str] | None = None
-            self._above = self.skiprows
+            self._above = self._first_lines
             for index, fields in enumerate(self._lines(path)):
                 if not fields and self.skip_blank_lines and found is None and row in (None, 0):
                     continue
@@ -277,7 +340,7 @@ class CsvReader(Reader):
             return list(self._names)
         if row is None:
             return [str(index) for index in range(len(found))]
-        return _distinct(found)
+        return distinct(found)
 
     def _chosen(self, names: list[str], path: Path) -> list[str]:
         """The columns to read."""
@@ -288,12 +351,22 @@ class CsvReader(Reader):
             if self.features is not None and len(self.features) != len(names):
                 extra = [name for name in names if name not in self.features]
                 raise DataError(f"{path} has columns that features= does not name: {extra}.")
-            return names
-        chosen = [names[item] if isinstance(item, int) and item < len(names) else str(item) for item in self.usecols]
-        for name in chosen:
+            chosen = names
+        else:
+            wanted = set(self._found(self.usecols, names))
+            chosen = [name for name in names if name in wanted]
+        if self.index_col is None or self.index_col is False:
+            return chosen
+        left_out = self._found([self.index_col] if isinstance(self.index_col, str | int) else self.index_col, names)
+        return [name for name in chosen if name not in left_out]
+
+    def _found(self, columns: Iterable[str | int], names: list[str]) -> list[str]:
+        """The names of columns given by name or number."""
+        found = [names[item] if isinstance(item, int) and item < len(names) else str(item) for item in columns]
+        for name in found:
             if name not in names:
                 raise missing_column(name, names)
-        return [name for name in names if name in chosen]
+        return found
 
     # --- errors ---
 
@@ -304,7 +377,7 @@ class CsvReader(Reader):
             row += bool(fields) or not self.skip_blank_lines
             if row == wanted:
                 break
-        return int(self._parser.line_num) + self.skiprows
+        return int(self._parser.line_num) + self._first_lines
 
     def _explained(self, path: Path, names: list[str], bad: list[Any], error: Exception) -> DataError:
         text = str(error)
@@ -330,60 +403,5 @@ class CsvReader(Reader):
         above = self._header_row()
         for index, fields in enumerate(self._lines(path)):
             if (above is None or index > above) and fields and len(fields) != count:
-                return int(self._parser.line_num) + self.skiprows
+                return int(self._parser.line_num) + self._first_lines
         return None
-
-
-class Recoded(io.RawIOBase):
-    """A stream of text in any encoding, as UTF-8; lines that begin with `comment` are left out."""
-
-    def __init__(self, stream: BinaryIO, encoding: str, errors: str, comment: str | None) -> None:
-        self._text = io.TextIOWrapper(stream, encoding=encoding, errors=errors, newline="")
-        self._comment = comment
-        self._held = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._held:
-            piece = self._next()
-            if piece is None:
-                return 0
-            self._held = piece
-        count = min(len(buffer), len(self._held))
-        buffer[:count] = self._held[:count]
-        self._held = self._held[count:]
-        return count
-
-    def _next(self) -> bytes | None:
-        if not self._comment:
-            text = self._text.read(1 << 20)
-            return text.encode("utf-8", "surrogatepass") if text else None
-        lines = self._text.readlines(1 << 20)
-        return "".join(line for line in lines if not line.startswith(self._comment)).encode() if lines else None
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """Names with repeated ones numbered as pandas does: a, a.1, a.2; a nameless column is "Unnamed: 3"."""
-    names = [name or f"Unnamed: {index}" for index, name in enumerate(names)]
-    found: list[str] = []
-    for name in names:
-        number, candidate = 0, name
-        while candidate in found or (number and candidate in names):
-            number += 1
-            candidate = f"{name}.{number}"
-        found.append(candidate)
-    return found
-
-
-def _type_name(kind: Any) -> str:
-    """The name of a type given as pandas takes it: a name, a Python type or a NumPy dtype."""
-    plain = {str: "string", int: "int64", float: "float64", bool: "bool", object: "string"}
-    words = {"str": "string", "object": "string", "int": "int64", "float": "float64", "category": "string"}
-    if isinstance(kind, type) and kind in plain:
-        return plain[kind]
-    text = str(getattr(kind, "name", kind)) if not isinstance(kind, type) else kind.__name__
-    text = words.get(text, text)
-    arrow_type(text)
-    return text

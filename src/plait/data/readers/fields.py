@@ -49,6 +49,15 @@ def as_kind(text: Any, kind: str, writing: Writing) -> Any:
     return _as_number(text, kind, writing)
 
 
+def as_time(text: Any, kind: Any, format: str | None) -> Any:
+    """A column of text as times of an Arrow type, in the ISO format or in one of `strptime`; raises `ArrowInvalid`."""
+    values = pc.utf8_trim_whitespace(text)
+    if format is None:
+        return pc.cast(values, kind)
+    found = pc.strptime(values, format=format, unit=getattr(kind, "unit", "us"))
+    return pc.cast(found, kind)
+
+
 def kind_after(kind: str, text: Any, writing: Writing) -> str:
     """The next kind to try when a column does not fit one."""
     if kind == "null":
