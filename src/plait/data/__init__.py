@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from plait.data.features import Sequence as Sequence
     from plait.data.features import Value as Value
     from plait.data.info import DatasetInfo as DatasetInfo
+    from plait.data.info import NamedSplit as NamedSplit
+    from plait.data.info import Split as Split
+    from plait.data.info import SplitInfo as SplitInfo
     from plait.data.kinds import Array2D as Array2D
     from plait.data.kinds import Array3D as Array3D
     from plait.data.kinds import Array4D as Array4D
@@ -38,7 +41,7 @@ _TABLE: dict[str, tuple[str, ...]] = {
     "plait.data.dataset_dict": ("DatasetDict",),
     "plait.data.disk": ("load_from_disk",),
     "plait.data.features": ("ClassLabel", "Features", "LargeList", "List", "Sequence", "Value"),
-    "plait.data.info": ("DatasetInfo",),
+    "plait.data.info": ("DatasetInfo", "NamedSplit", "Split", "SplitInfo"),
     "plait.data.kinds": (
         "Array2D",
         "Array3D",

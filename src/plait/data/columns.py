@@ -37,7 +37,7 @@ def rename_columns(self: Dataset, column_mapping: Mapping[str, str], **ignored: 
             )
     table = Table({new: self.table.columns[old] for old, new in zip(self.column_names, names, strict=True)}, len(self))
     features = Features({new: self.features[old] for old, new in zip(self.column_names, names, strict=True)})
-    renamed = self.derive(table, features)
+    renamed = self.derive(table, features, same_rows=True)
     if self.format_.columns is not None:
         shown = [column_mapping.get(name, name) for name in self.format_.columns]
         renamed.set_format(
@@ -58,7 +58,7 @@ def select_columns(self: Dataset, column_names: str | Iterable[str], **ignored: 
     """The data set with some columns only, in the order given."""
     names = list(dict.fromkeys(_listed(column_names)))
     table = self.table.subset(names)
-    return self.derive(table, Features({name: self.features[name] for name in names}))
+    return self.derive(table, Features({name: self.features[name] for name in names}), same_rows=True)
 
 
 def add_column(self: Dataset, name: str, column: Any, *, feature: Any = None, **ignored: Any) -> Dataset:
@@ -71,7 +71,7 @@ def add_column(self: Dataset, name: str, column: Any, *, feature: Any = None, **
         raise DataError(f"Column {name!r} has {len(array)} values, but the data set has {len(self)} rows.")
     added = Table.from_arrays({name: array})
     features = Features({**self.features, name: kind if kind is not None else feature_of(array.type)})
-    return self.derive(Table({**self.table.columns, **added.columns}, len(array)), features)
+    return self.derive(Table({**self.table.columns, **added.columns}, len(array)), features, same_rows=True)
 
 
 def cast_column(self: Dataset, column: str, feature: Any, **ignored: Any) -> Dataset:
@@ -92,7 +92,7 @@ def cast(self: Dataset, features: Features | Mapping[str, Any], **ignored: Any) 
     for name in features:
         old, new = self.features[name], features[name]
         columns[name] = self.table.columns[name] if _stored_alike(old, new) else _converted(self.table, name, old, new)
-    return self.derive(Table(columns, len(self)), features)
+    return self.derive(Table(columns, len(self)), features, same_rows=True)
 
 
 def _stored_alike(old: FeatureType, new: FeatureType) -> bool:
@@ -132,7 +132,7 @@ def class_encode_column(self: Dataset, column: str, include_nulls: bool = False)
     array = pc.cast(numbers.combine_chunks() if numbers.num_chunks != 1 else numbers.chunk(0), pa.int64())
     store = Store([array] if len(array) else [], pa.int64())
     table = self.table.with_columns({column: View(store, range(len(self)))})
-    return self.derive(table, Features({**self.features, column: label}))
+    return self.derive(table, Features({**self.features, column: label}), same_rows=True)
 
 
 def _as_text(values: Any) -> Any:
@@ -162,7 +162,7 @@ def align_labels_with_mapping(self: Dataset, label2id: Mapping[str, int], label_
     numbers = [None if v is None else v if v < 0 else change[v] for v in to_python(values)]
     added = Table.from_arrays({label_column: pa.array(numbers, type=pa.int64())})
     features = Features({**self.features, label_column: ClassLabel(names=[str(name) for name in names])})
-    return self.derive(self.table.with_columns(added.columns), features)
+    return self.derive(self.table.with_columns(added.columns), features, same_rows=True)
 
 
 def flatten(self: Dataset, max_depth: int = 16, **ignored: Any) -> Dataset:
@@ -184,7 +184,7 @@ def flatten(self: Dataset, max_depth: int = 16, **ignored: Any) -> Dataset:
                 store = Store(chunks, arrow_of(feature[inner]), starts=view.store.starts)
                 columns[f"{name}.{inner}"] = View(store, view.rows)
                 features[f"{name}.{inner}"] = feature[inner]
-        flat = flat.derive(Table(columns, len(flat)), Features(features))
+        flat = flat.derive(Table(columns, len(flat)), Features(features), same_rows=True)
     return flat
 
 

@@ -1,31 +1,32 @@
 """The data set, complete: typed columns of one length, what it is and how it prints. The class is a table of contents.
 
 Its methods are functions of their own files: reading in `access.py`, making in `make.py`, work in `work.py`, views in
-`view.py`, columns in `columns.py`, export in `export.py`, files in `disk.py`.
-A data set never changes, except for its format (`set_format`).
+`view.py`, columns in `columns.py`, export in `export.py`, files in `disk.py`, search in `index.py`.
+A data set never changes, except for its format (`set_format`) and the indexes beside its rows (`add_faiss_index`).
 """
 
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pyarrow as pa
 
-from plait.data import access, columns, disk, export, make, view, work
+from plait.data import access, columns, disk, export, index, make, view, work
 from plait.data.cells import RowReader
 from plait.data.combine import add_item
 from plait.data.features import Features
 from plait.data.fingerprint import table_digest
 from plait.data.formats import Format, Formatter, formatter_of, kind_named
-from plait.data.info import DatasetInfo
+from plait.data.info import DatasetInfo, Described, NamedSplit
 from plait.data.schema import feature_of, features_of
 from plait.data.table import Table, missing_column
 from plait.errors import DataError
 
 
-class Dataset:
+class Dataset(Described):
     """Typed columns of one length, in memory-mapped files or in memory.
 
     Made by `load_dataset`, `from_dict`, `from_list`, `from_pandas`, …; `table` may also be a `pyarrow.Table`.
@@ -49,23 +50,38 @@ class Dataset:
             raise DataError(f"The features name the columns {list(features)}, but the table has {list(table.columns)}.")
         self.table = table
         self.features = features
-        self.info = info or DatasetInfo()
-        self.split = split
+        # a copy: what is said about one data set must not change another
+        self.info = copy.copy(info) if info is not None else DatasetInfo()
+        self.info.features = features
+        self.split = None if split is None else NamedSplit(split)
+        self.indexes: dict[str, Any] = {}
         self.format_ = format or Format()
         self._formatter: Formatter | None = None
         self._row_reader: RowReader | None = None
 
-    def derive(self, table: Table, features: Features | None = None) -> Dataset:
-        """This data set with another table: the same description, split and format, as far as its columns remain."""
+    def derive(self, table: Table, features: Features | None = None, *, same_rows: bool = False) -> Dataset:
+        """This data set with another table: the same description, split and format, as far as its columns remain.
+
+        Indexes number rows, so they go along with the `same_rows` only.
+        """
         features = self.features if features is None else features
         format = self.format_
         if format.columns is not None:
             kept = tuple(name for name in format.columns if name in features)
             format = Format(format.kind, kept, format.output_all_columns, format.options)
-        return Dataset(table, self.info, split=self.split, features=features, format=format)
+        derived = Dataset(table, self.info, split=self.split, features=features, format=format)
+        if same_rows:
+            derived.indexes = dict(self.indexes)
+        return derived
+
+    def _again(self) -> Dataset:
+        """The same rows and columns once more, with their indexes and in no format."""
+        other = Dataset(self.table, self.info, split=self.split, features=self.features)
+        other.indexes = dict(self.indexes)
+        return other
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_formatter": None, "_row_reader": None}
+        return {**self.__dict__, "_formatter": None, "_row_reader": None, "indexes": {}}
 
     # --- what it is ---
 
@@ -104,8 +120,8 @@ class Dataset:
 
     @property
     def dataset_size(self) -> int:
-        """Bytes of the rows, about."""
-        return self.table.nbytes
+        """Bytes of the rows: as published, else as estimated from the columns."""
+        return self.table.nbytes if self.info.dataset_size is None else self.info.dataset_size
 
     @property
     def fingerprint(self) -> str:
@@ -113,26 +129,6 @@ class Dataset:
         return table_digest(self.table, self.features)
 
     _fingerprint = fingerprint
-
-    @property
-    def description(self) -> str:
-        """What the data set is."""
-        return self.info.description
-
-    @property
-    def citation(self) -> str:
-        """How to cite it."""
-        return self.info.citation
-
-    @property
-    def homepage(self) -> str:
-        """Where it lives."""
-        return self.info.homepage
-
-    @property
-    def license(self) -> str:
-        """Its licence."""
-        return self.info.license
 
     def __len__(self) -> int:
         return self.table.num_rows
@@ -219,7 +215,7 @@ class Dataset:
         **format_kwargs: Any,
     ) -> Dataset:
         """A data set that shows the same rows as `type`; see `set_format`."""
-        other = Dataset(self.table, self.info, split=self.split, features=self.features)
+        other = self._again()
         other.set_format(type, columns, output_all_columns=output_all_columns, **format_kwargs)
         return other
 
@@ -248,7 +244,7 @@ class Dataset:
         output_all_columns: bool = False,
     ) -> Dataset:
         """A data set that passes every batch that is read through a function."""
-        other = Dataset(self.table, self.info, split=self.split, features=self.features)
+        other = self._again()
         other.set_transform(transform, columns, output_all_columns=output_all_columns)
         return other
 
@@ -314,6 +310,21 @@ class Dataset:
     align_labels_with_mapping = columns.align_labels_with_mapping
     flatten = columns.flatten
     unique = columns.unique
+
+    # --- search: the nearest rows by a vector ---
+
+    add_faiss_index = index.add_faiss_index
+    add_faiss_index_from_external_arrays = index.add_faiss_index_from_external_arrays
+    get_index = index.get_index
+    is_index_initialized = index.is_index_initialized
+    list_indexes = index.list_indexes
+    drop_index = index.drop_index
+    search = index.search
+    search_batch = index.search_batch
+    get_nearest_examples = index.get_nearest_examples
+    get_nearest_examples_batch = index.get_nearest_examples_batch
+    save_faiss_index = index.save_faiss_index
+    load_faiss_index = index.load_faiss_index
 
     # --- export and files ---
 

@@ -186,7 +186,6 @@ def read_folder(folder: Path, *, in_memory: bool = False) -> Dataset:
     shown = None if columns is None or list(columns) == list(features) else tuple(columns)
     kind = state.get("_format_type")
     format = Format(kind_named(kind), shown, bool(state.get("_output_all_columns")), state.get("_format_kwargs") or {})
-    info.features = None
     return Made(table, info, split=state.get("_split"), features=features, format=format)
 
 
