@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import is_, itemgetter
+from operator import is_, itemgetter, length_hint
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from plait.console import Bar
+from plait.data.asynchronous import CALLS, Gather, called_for
 from plait.data.encode import natural
 from plait.data.features import is_decoded
 from plait.data.lazy import Block, LazyDict, Reader
-from plait.data.outcome import Outcome
+from plait.data.outcome import Taker
 from plait.data.table import compact
 from plait.data.widen import cast
 from plait.errors import DataError
@@ -24,12 +25,13 @@ if TYPE_CHECKING:
     from plait.data.dataset import Dataset
 
 _LEARNING_ROWS = 100  # of the first block: in it the reader learns which columns the function looks at
+_BATCHES = 8  # of an async function that are under way at once, at least
 _ABSENT = object()
 
 
 @dataclass(frozen=True)
 class Call:
-    """A function, and how it is called."""
+    """A function, and how it is called. `gather` awaits the calls of an async function."""
 
     function: Callable[..., Any] | None
     input_columns: list[str] | None = None
@@ -37,6 +39,7 @@ class Call:
     with_rank: bool = False
     options: dict[str, Any] = field(default_factory=dict)
     rank: int = 0
+    gather: Gather | None = None
 
     def steps(self) -> dict[str, str]:
         """The way of calling, for the key of the result."""
@@ -46,22 +49,35 @@ class Call:
             "with_rank": str(self.with_rank),
         }
 
-    def over(self, inputs: list[Any], indices: Iterable[Any]) -> list[Any]:
-        """What the function returns for each input; `indices` has the row number(s) of each."""
+    def over(self, inputs: list[Any], indices: Sequence[Any]) -> list[Any]:
+        """What the function returns for each input; `indices` has the row number(s) of each.
+
+        An error of the function carries a note of the row(s) that it was called for.
+        """
+        if self.input_columns is not None:
+            names = self.input_columns
+            inputs = [tuple(item[name] for name in names) for item in inputs]
+        items = iter(inputs)
+        try:
+            results = self._called(items, indices)
+        except Exception as error:
+            called_for(error, indices[len(inputs) - length_hint(items) - 1])
+            raise
+        return results if self.gather is None else self.gather(results, indices)
+
+    def _called(self, items: Iterator[Any], indices: Sequence[Any]) -> list[Any]:
         function, options = self.function, self.options
         assert function is not None
         rank = (self.rank,) if self.with_rank else ()
         if self.input_columns is not None:
-            names = self.input_columns
-            calls = [tuple(item[name] for name in names) for item in inputs]
             if self.with_indices:
-                return [function(*call, index, *rank, **options) for call, index in zip(calls, indices, strict=True)]
-            return [function(*call, *rank, **options) for call in calls]
+                return [function(*call, index, *rank, **options) for call, index in zip(items, indices, strict=True)]
+            return [function(*call, *rank, **options) for call in items]
         if self.with_indices:
-            return [function(item, index, *rank, **options) for item, index in zip(inputs, indices, strict=True)]
+            return [function(item, index, *rank, **options) for item, index in zip(items, indices, strict=True)]
         if rank or options:
-            return [function(item, *rank, **options) for item in inputs]
-        return [function(item) for item in inputs]
+            return [function(item, *rank, **options) for item in items]
+        return [function(item) for item in items]
 
 
 class Source:
@@ -72,9 +88,9 @@ class Source:
         self.plain = dataset.format_.kind is None
         self.reader = Reader(dataset.table, dataset.features, dataset.shown_columns())
 
-    def block_rows(self, start: int) -> int:
-        """How many rows to take at once from `start` on."""
-        return self.reader.block_rows(1000) if start else _LEARNING_ROWS
+    def block_rows(self, *, first: bool) -> int:
+        """How many rows to take at once, in the first block or in one after it."""
+        return _LEARNING_ROWS if first else self.reader.block_rows(1000)
 
     def rows(self, block: Block) -> list[Any]:
         """The rows of a block."""
@@ -119,12 +135,13 @@ class Source:
         return {name: block.array(name) for name in self.reader.names}
 
 
-def run_rows(dataset: Dataset, call: Call, outcome: Outcome, end: int, removed: list[str], progress: Bar) -> bool:
-    """Call a function for every row; returns whether it returned anything."""
+def run_rows(dataset: Dataset, call: Call, outcome: Taker, rows: range, removed: list[str], progress: Bar) -> bool:
+    """Call a function for every row of a range; returns whether it returned anything."""
     source = Source(dataset)
-    start, returned = 0, False
-    while start < end:
-        block = source.reader.block(start, min(start + source.block_rows(start), end))
+    start, returned = rows.start, False
+    while start < rows.stop:
+        size = source.block_rows(first=start == rows.start)
+        block = source.reader.block(start, min(start + size, rows.stop))
         inputs = source.rows(block)
         results = call.over(inputs, range(block.start, block.stop))
         if source.plain:
@@ -137,44 +154,60 @@ def run_rows(dataset: Dataset, call: Call, outcome: Outcome, end: int, removed: 
 
 
 def run_batches(
-    dataset: Dataset, call: Call, outcome: Outcome, end: int, size: int, removed: list[str], progress: Bar
+    dataset: Dataset, call: Call, outcome: Taker, rows: range, size: int, removed: list[str], progress: Bar
 ) -> bool:
-    """Call a function for every batch; returns whether it returned anything."""
+    """Call a function for every batch of a range of rows; returns whether it returned anything."""
     source = Source(dataset)
     returned = False
-    for start in range(0, end, size):
-        block = source.reader.block(start, min(start + size, end))
-        batch = source.batch(block)
-        (result,) = call.over([batch], [list(range(block.start, block.stop))])
+    for blocks, batches, results in _over_batches(source, call, rows, size):
         if source.plain:
-            source.reader.learn([batch])
-        returned |= result is not None
-        _take_batch(source, block, batch, result, outcome, removed)
-        progress.advance(len(block))
+            source.reader.learn(batches)
+        for block, batch, result in zip(blocks, batches, results, strict=True):
+            returned |= result is not None
+            _take_batch(source, block, batch, result, outcome, removed)
+            progress.advance(len(block))
     return returned
 
 
-def test_rows(dataset: Dataset, call: Call, size: int | None, progress: Bar) -> Any:
-    """The numbers of the rows for which a function is true."""
+def _over_batches(
+    source: Source, call: Call, rows: range, size: int
+) -> Iterator[tuple[list[Block], list[Any], list[Any]]]:
+    """Blocks, the batches of them and what the function returned: one at a time, or several of an async function."""
+    together = size if call.gather is None else max(_BATCHES, CALLS // size) * size
+    for first in range(rows.start, rows.stop, together):
+        last = min(first + together, rows.stop)
+        blocks = [source.reader.block(start, min(start + size, last)) for start in range(first, last, size)]
+        batches = [source.batch(block) for block in blocks]
+        yield blocks, batches, call.over(batches, [list(range(block.start, block.stop)) for block in blocks])
+
+
+def test_rows(dataset: Dataset, call: Call, size: int | None, rows: range, progress: Bar) -> Any:
+    """The numbers of the rows of a range for which a function is true."""
     source = Source(dataset)
     found = []
-    start = 0
-    while start < len(dataset):
-        block = source.reader.block(start, min(start + (size or source.block_rows(start)), len(dataset)))
-        if size is None:
-            inputs = source.rows(block)
-            results = call.over(inputs, range(block.start, block.stop))
-        else:
-            inputs = [source.batch(block)]
-            (results,) = call.over(inputs, [list(range(block.start, block.stop))])
+    for block, inputs, results in _tested(source, call, size, rows):
         if source.plain:
             source.reader.learn(inputs[:_LEARNING_ROWS])
         mask = _truth(results, block, batched=size is not None)
-        found.append(np.flatnonzero(mask) + start)
+        found.append(np.flatnonzero(mask) + block.start)
         progress.advance(len(block))
+    chosen = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
+    return compact(chosen, len(dataset))
+
+
+def _tested(source: Source, call: Call, size: int | None, rows: range) -> Iterator[tuple[Block, list[Any], Any]]:
+    """Blocks, the rows or batches of them, and what the function returned."""
+    if size is not None:
+        for blocks, batches, results in _over_batches(source, call, rows, size):
+            yield from ((b, [batch], r) for b, batch, r in zip(blocks, batches, results, strict=True))
+        return
+    start = rows.start
+    while start < rows.stop:
+        size_here = source.block_rows(first=start == rows.start)
+        block = source.reader.block(start, min(start + size_here, rows.stop))
+        inputs = source.rows(block)
+        yield block, inputs, call.over(inputs, range(block.start, block.stop))
         start = block.stop
-    rows = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-    return compact(rows, len(dataset))
 
 
 def _truth(results: Any, block: Block, *, batched: bool) -> Any:
@@ -199,7 +232,7 @@ def _truth(results: Any, block: Block, *, batched: bool) -> Any:
 
 
 def _take_rows(
-    source: Source, block: Block, inputs: list[Any], results: list[Any], outcome: Outcome, removed: list[str]
+    source: Source, block: Block, inputs: list[Any], results: list[Any], outcome: Taker, removed: list[str]
 ) -> None:
     kinds = set(builtins.map(type, results))
     wrong = [kind for kind in kinds if kind is not type(None) and not issubclass(kind, Mapping)]
@@ -291,7 +324,7 @@ def _deleted(inputs: list[Any], kept: list[str]) -> list[str]:
 # --- what is made of the result of a batch ---
 
 
-def _take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: Outcome, removed: list[str]) -> None:
+def _take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: Taker, removed: list[str]) -> None:
     if result is None:
         outcome.add(block, {}, count=len(block))
         return
@@ -352,7 +385,7 @@ def _count(fields: Mapping[str, Any], block: Block, *, kept: list[str]) -> int:
 # --- whole tables as results ---
 
 
-def _take_table(block: Block, table: pa.Table, outcome: Outcome) -> None:
+def _take_table(block: Block, table: pa.Table, outcome: Taker) -> None:
     """A table that a function returned: it replaces all columns."""
     given = {name: natural(table.column(name)) for name in table.column_names}
     unchanged = [

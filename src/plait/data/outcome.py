@@ -9,16 +9,43 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
 from plait.data.encode import simple, to_arrow
 from plait.data.features import ClassLabel, Features, FeatureType, arrow_of, is_decoded
+from plait.data.kinds import Json
 from plait.data.lazy import Block
 from plait.data.table import Table, View, missing_column
 from plait.data.writer import ColumnWriter
 from plait.errors import DataError
+
+
+class Ready(NamedTuple):
+    """A column of one block as it is stored: an array, or with `mixed` the JSON text of values without one type."""
+
+    array: Any
+    mixed: bool = False
+
+
+class Taker(Protocol):
+    """Who takes what a function returned, block by block: an `Outcome`, or a worker's record for it."""
+
+    table: Table
+    kept: list[str]
+
+    def add(
+        self,
+        block: Block,
+        given: Mapping[str, Any],
+        *,
+        count: int,
+        unchanged: Iterable[str] = (),
+        gone: Iterable[str] = (),
+        replaced: bool = False,
+    ) -> None:
+        """Take the outcome of one block; see `Outcome.add`."""
 
 
 class Outcome:
@@ -169,28 +196,14 @@ class Outcome:
 
     def _write(self, name: str, values: Any) -> None:
         """Write what the function returned for one column."""
-        writer, feature = self._writers[name], self.features.get(name)
-        if self.declared is not None:
-            if name not in self.declared:
-                raise missing_column(name, self.declared)
-            feature = self.declared[name]
-            writer.append(to_arrow(values, feature=feature, column=name, first_row=self.num_rows))
-            return
-        if feature is not None and (is_decoded(feature) or isinstance(feature, ClassLabel)):
-            # pictures are stored as the column stores them, class names as their numbers
-            try:
-                writer.append(to_arrow(values, feature=feature, column=name, first_row=self.num_rows))
-                return
-            except DataError:
-                pass
-        try:
-            array = to_arrow(values, column=name, first_row=self.num_rows)
-        except DataError:
-            if not self._mixed:
-                raise
-            writer.append_mixed([simple(value) for value in values])
-            return
-        writer.append(array)
+        writer = self._writers[name]
+        ready = values
+        if not isinstance(values, Ready):
+            ready = stored(name, values, self.features, self.declared, mixed=self._mixed, first_row=self.num_rows)
+        if ready.mixed:
+            writer.append_json(ready.array)
+        else:
+            writer.append(ready.array)
 
     def finish(self) -> tuple[Table, Features, dict[str, str]]:
         """The resulting table and features, and the names of the columns that were written, with their files."""
@@ -223,3 +236,30 @@ class Outcome:
         """Remove what was written."""
         for writer in self._writers.values():
             writer.abandon()
+
+
+def stored(
+    name: str, values: Any, features: Features, declared: Features | None, *, mixed: bool, first_row: int
+) -> Ready:
+    """What a function returned for one column, as it is stored; `features` are those of the parent.
+
+    `mixed`: values without a common type become JSON text; otherwise they raise `DataError`.
+    """
+    if declared is not None:
+        if name not in declared:
+            raise missing_column(name, declared)
+        return Ready(to_arrow(values, feature=declared[name], column=name, first_row=first_row))
+    feature = features.get(name)
+    if feature is not None and (is_decoded(feature) or isinstance(feature, ClassLabel)):
+        # pictures are stored as the column stores them, class names as their numbers
+        try:
+            return Ready(to_arrow(values, feature=feature, column=name, first_row=first_row))
+        except DataError:
+            pass
+    try:
+        return Ready(to_arrow(values, column=name, first_row=first_row))
+    except DataError:
+        if not mixed:
+            raise
+        plain = [simple(value) for value in values]
+        return Ready(to_arrow(plain, feature=Json(), column=name, first_row=first_row), mixed=True)

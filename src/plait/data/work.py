@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ import pyarrow as pa
 from plait.console import bar, logger
 from plait.data import cache
 from plait.data.apply import Call, run_batches, run_rows, test_rows
+from plait.data.asynchronous import gathering
 from plait.data.features import Features
 from plait.data.files import open_arrow, sync
 from plait.data.fingerprint import Unhashable, digest, digest_of, table_digest
@@ -140,12 +141,14 @@ class _Work:
             path=None if folder is None else lambda number: folder / f"{number}.arrow",
             mixed=self.mixed,
         )
+        rows = range(end)
         try:
-            with bar(self.title, total=end, unit="rows") as progress:
+            with bar(self.title, total=end, unit="rows") as progress, gathering(self.call.function) as gather:
+                call = replace(self.call, gather=gather)
                 if self.batch_size is None:
-                    returned = run_rows(dataset, self.call, outcome, end, self.removed, progress)
+                    returned = run_rows(dataset, call, outcome, rows, self.removed, progress)
                 else:
-                    returned = run_batches(dataset, self.call, outcome, end, self.batch_size, self.removed, progress)
+                    returned = run_batches(dataset, call, outcome, rows, self.batch_size, self.removed, progress)
             if not returned:  # the function returned None throughout: it was called for what it does besides
                 return dataset.derive(dataset.table.view(range(end))) if end else dataset
             table, features, self.files = outcome.finish()
@@ -198,8 +201,8 @@ def filter(
     title = desc or _title("filter", function)
 
     def compute() -> Any:
-        with bar(title, total=len(self), unit="rows") as progress:
-            return test_rows(self, call, size, progress)
+        with bar(title, total=len(self), unit="rows") as progress, gathering(function) as gather:
+            return test_rows(self, replace(call, gather=gather), size, range(len(self)), progress)
 
     if not _keeps(self, keep_in_memory, load_from_cache_file) or key.value is None:
         return rows_of(self, compute())

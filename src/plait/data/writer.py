@@ -75,9 +75,13 @@ class ColumnWriter:
 
     def append_mixed(self, values: list[Any]) -> None:
         """Add rows whose values have no common type: the column becomes `Json`."""
+        self.append_json(to_arrow(values, feature=Json(), column=self.name, first_row=self.num_rows))
+
+    def append_json(self, array: Any) -> None:
+        """Add rows that are JSON text already: the column becomes `Json`."""
         if self._plain_streams is None:
             self._become_json()
-        self._add(to_arrow(values, feature=Json(), column=self.name, first_row=self.num_rows))
+        self._add(array)
 
     def _become_json(self) -> None:
         """From here on every value is JSON text; what is on disk already is converted at the end."""
