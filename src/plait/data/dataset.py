@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from plait.data import access, columns, disk, export, index, make, view, work
+from plait.data import access, columns, disk, export, export_sql, export_tf, grouping, index, make, view, work
 from plait.data.cells import RowReader
 from plait.data.combine import add_item
 from plait.data.features import Features
@@ -295,6 +295,7 @@ class Dataset(Described):
     repeat = view.repeat
     train_test_split = view.train_test_split
     flatten_indices = view.flatten_indices
+    batch = grouping.batch
 
     # --- columns ---
 
@@ -335,5 +336,7 @@ class Dataset(Described):
     to_csv = export.to_csv
     to_json = export.to_json
     to_parquet = export.to_parquet
+    to_sql = export_sql.to_sql
+    to_tf_dataset = export_tf.to_tf_dataset
     save_to_disk = disk.save_to_disk
     load_from_disk = staticmethod(disk.load_dataset_from_disk)

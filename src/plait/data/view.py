@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plait.console import logger
 from plait.data.access import positions
 from plait.data.features import ClassLabel
 from plait.data.table import Rows, Table, compact, missing_column
@@ -18,6 +19,9 @@ from plait.errors import DataError, OptionError, nearest
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
     from plait.data.dataset_dict import DatasetDict
+
+
+log = logger("data")
 
 
 def select(self: Dataset, indices: Iterable[int], **ignored: Any) -> Dataset:
@@ -256,6 +260,18 @@ def _generator(seed: int | None, generator: Any) -> Any:
     return np.random.default_rng(int(np.random.randint(2**31)) if seed is None else seed)
 
 
+# why arguments of datasets have no effect here; of all others, because nothing is written to disk
+_REASONS = {
+    "num_proc": "the work is done in this process",
+    "new_fingerprint": "the fingerprint follows from what the data set holds",
+    "train_new_fingerprint": "the fingerprint follows from what the data set holds",
+    "test_new_fingerprint": "the fingerprint follows from what the data set holds",
+    "writer_batch_size": "blocks are as large as their bytes suggest",
+    "batch_size": "blocks are as large as their bytes suggest",
+    "disable_nullable": "every column may hold nulls",
+    "token_per_repo_id": "nothing is fetched while decoding",
+}
+
 # arguments of datasets that have no meaning here, because views are never written to disk
 _WITHOUT_MEANING = {
     "keep_in_memory",
@@ -274,7 +290,8 @@ _WITHOUT_MEANING = {
 
 
 def known_options(options: Iterable[str], method: str, known: Iterable[str]) -> None:
-    """Let arguments pass that mean something in datasets only; raise `OptionError` for all others."""
+    """Say in the log which arguments mean something in datasets only; raise `OptionError` for all others."""
     for name in options:
         if name not in known:
             raise OptionError(f"{method}() has no argument {name!r}.{nearest(name, known)}")
+        log.info("%s(%s=…) has no effect: %s", method, name, _REASONS.get(name, "nothing is written here"))
