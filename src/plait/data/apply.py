@@ -144,10 +144,10 @@ def run_rows(dataset: Dataset, call: Call, outcome: Taker, rows: range, removed:
         block = source.reader.block(start, min(start + size, rows.stop))
         inputs = source.rows(block)
         results = call.over(inputs, range(block.start, block.stop))
-        if source.plain:
-            source.reader.learn(inputs[:_LEARNING_ROWS])
         returned |= any(result is not None for result in results)
         _take_rows(source, block, inputs, results, outcome, removed)
+        if source.plain:  # only now: what was set in the rows is told by what they held when they were handed out
+            source.reader.learn_rows(inputs[:_LEARNING_ROWS])
         progress.advance(len(block))
         start = block.stop
     return returned
@@ -178,7 +178,9 @@ def _over_batches(
         last = min(first + together, rows.stop)
         blocks = [source.reader.block(start, min(start + size, last)) for start in range(first, last, size)]
         batches = [source.batch(block) for block in blocks]
-        yield blocks, batches, call.over(batches, [list(range(block.start, block.stop)) for block in blocks])
+        numbers: list[Any] = [range(block.start, block.stop) for block in blocks]
+        # a list of numbers per batch only for a function that wants one
+        yield blocks, batches, call.over(batches, [*map(list, numbers)] if call.with_indices else numbers)
 
 
 def test_rows(dataset: Dataset, call: Call, size: int | None, rows: range, progress: Bar) -> Any:
@@ -186,8 +188,10 @@ def test_rows(dataset: Dataset, call: Call, size: int | None, rows: range, progr
     source = Source(dataset)
     found = []
     for block, inputs, results in _tested(source, call, size, rows):
-        if source.plain:
-            source.reader.learn(inputs[:_LEARNING_ROWS])
+        if source.plain and size is None:
+            source.reader.learn_rows(inputs[:_LEARNING_ROWS])
+        elif source.plain:
+            source.reader.learn(inputs)
         mask = _truth(results, block, batched=size is not None)
         found.append(np.flatnonzero(mask) + block.start)
         progress.advance(len(block))
@@ -251,13 +255,13 @@ def _take_rows(
     if source.plain and not itself:
         # what the function set in the row that it was given counts as well, below what it returned
         fields = _set_in_place(source, block, inputs) | fields
-    gone = _deleted(inputs, outcome.kept) if itself else []
+    gone = _deleted(source, inputs, outcome.kept) if itself else []
     given, unchanged = {}, []
     for name, values in fields.items():
         if itself and name in removed:
             continue  # the row came back, and with it a column that is to be removed
         if ragged:
-            values = _filled(values, name, block, inputs, kept=name in outcome.kept)
+            values = _filled(source, block, inputs, values, name, kept=name in outcome.kept)
         given[name] = values
         if name in outcome.table.columns and source.same(block, name, values, batched=False):
             unchanged.append(name)
@@ -281,16 +285,17 @@ def _columns(results: list[Any]) -> tuple[dict[str, list[Any]], bool]:
     return {name: [dict.get(row, name, _ABSENT) for row in rows] for name in every}, True
 
 
-def _filled(values: list[Any], name: str, block: Block, inputs: list[Any], *, kept: bool) -> list[Any]:
-    """A column with what rows lack: the value that the row had, or `None` where it was deleted or there was none."""
+def _filled(source: Source, block: Block, inputs: list[Any], values: list[Any], name: str, *, kept: bool) -> list[Any]:
+    """A column with what rows lack: what the row holds, or `None` where it was deleted or there was nothing."""
     if not any(value is _ABSENT for value in values):
         return values
     old = block.values(name) if kept else [None] * len(values)
-    deleted = [isinstance(row, LazyDict) and row.deleted(name) for row in inputs]
-    return [
-        value if value is not _ABSENT else None if dropped else before
-        for value, before, dropped in zip(values, old, deleted, strict=True)
-    ]
+    if source.plain:  # the function may have set it in the row that it was given
+        deleted = source.reader.deleted
+        old = [
+            None if deleted(row, name) else dict.get(row, name, before) for row, before in zip(inputs, old, strict=True)
+        ]
+    return [before if value is _ABSENT else value for value, before in zip(values, old, strict=True)]
 
 
 def _set_in_place(source: Source, block: Block, inputs: list[Any]) -> dict[str, list[Any]]:
@@ -315,10 +320,9 @@ def _set_in_place(source: Source, block: Block, inputs: list[Any]) -> dict[str, 
     return found
 
 
-def _deleted(inputs: list[Any], kept: list[str]) -> list[str]:
+def _deleted(source: Source, inputs: list[Any], kept: list[str]) -> list[str]:
     """The columns that a function deleted from every row."""
-    first: LazyDict = inputs[0]
-    return [name for name in kept if first.deleted(name) and all(row.deleted(name) for row in inputs)]
+    return [name for name in kept if all(source.reader.deleted(row, name) for row in inputs)]
 
 
 # --- what is made of the result of a batch ---

@@ -1,7 +1,8 @@
 """Rows and batches as functions see them, complete: dicts whose columns are decoded when they are first looked at.
 
 A function that reads one column of ten pays for one. A reader learns which columns a function looks at, and decodes
-those ahead, block by block; the others still come when they are asked for.
+those ahead, block by block; the others still come when they are asked for. Where the others are few and cheap, rows
+are plain dicts of everything: decoding a number costs less than watching for it.
 """
 
 from __future__ import annotations
@@ -9,9 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
+
 from plait.data.decode import column_to_python, rows
-from plait.data.features import Features
+from plait.data.features import Features, is_decoded
 from plait.data.table import Table
+
+_CHEAP_COLUMNS = 3  # so many cells of numbers or short text cost about as much as one row that watches its columns
+_CHEAP_BYTES = 256  # of one cell of text
 
 
 class Block:
@@ -188,7 +194,8 @@ class Reader:
         self.table = table
         self.features = features
         self.names = names
-        self.ahead: list[str] = []  # columns that the function was seen to look at
+        self.ahead: list[str] = []  # columns that are decoded for every row: those that the function looks at
+        self.whole = False  # whether these are all, so that rows are plain dicts
         self._block: Block | None = None
         self._row = self._row_type()
 
@@ -204,11 +211,33 @@ class Reader:
         return self.table.block_rows(self.ahead, limit=limit)
 
     def learn(self, found: list[LazyDict]) -> None:
-        """Note which columns were looked at in these rows or batches."""
+        """Note which columns were looked at in these batches."""
         if set(map(dict.__len__, found)) == {len(self.ahead)}:
             return
         seen = {name for row in found for name in dict.__iter__(row)}
         self.ahead = [name for name in self.names if name in self.ahead or name in seen]
+
+    def learn_rows(self, found: list[LazyDict]) -> None:
+        """Note which columns were looked at in these rows, and whether the rows to come are plain dicts."""
+        if self.whole:
+            return
+        self.learn(found)
+        rest = [name for name in self.names if name not in self.ahead]
+        if len(rest) <= _CHEAP_COLUMNS and all(map(self._is_cheap, rest)):
+            self.ahead, self.whole = self.names, True
+
+    def _is_cheap(self, name: str) -> bool:
+        """Whether decoding a column costs next to nothing."""
+        store = self.table.column(name).store
+        if is_decoded(self.features[name]):
+            return False
+        if pa.types.is_string(store.type) or pa.types.is_large_string(store.type):
+            return store.bytes_per_row() <= _CHEAP_BYTES
+        return any(kind(store.type) for kind in (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean))
+
+    def deleted(self, row: dict[str, Any], name: str) -> bool:
+        """Whether a function deleted a column from a row that it was given."""
+        return row.deleted(name) if isinstance(row, LazyDict) else name in self.names and name not in row
 
     def cell(self, row: int, name: str) -> Any:
         """One value of one row, through the block that holds it."""
@@ -232,8 +261,10 @@ class Reader:
 
         return Row
 
-    def rows(self, block: Block) -> list[LazyDict]:
+    def rows(self, block: Block) -> list[Any]:
         """The rows of a block, with the columns that were looked at before in place."""
+        if self.whole:
+            return list(rows(self.names, [block.values(name) for name in self.names], len(block)))
         make = self._row
         found: list[LazyDict] = []
         append = found.append

@@ -73,6 +73,13 @@ class Store:
             return (_reopen, (self.sources, self.type))
         return (Store, (self.chunks, self.type))
 
+    def bytes_per_row(self) -> float:
+        """A guess from the first chunk: enough to choose a block size."""
+        if not self.chunks:
+            return 0.0
+        sample = self.chunks[0].slice(0, 1000)
+        return float(sample.nbytes / max(1, len(sample)))
+
     def scalar(self, row: int) -> Any:
         """The Arrow scalar of one row."""
         if len(self.chunks) == 1:
@@ -269,7 +276,7 @@ class Table:
     def block_rows(self, names: Iterable[str] | None = None, *, limit: int = BLOCK_ROWS) -> int:
         """How many rows to decode at once: `limit`, or fewer when rows are large."""
         columns = [self.column(name) for name in (self.columns if names is None else names)]
-        per_row = sum(_bytes_per_row(column.store) for column in columns)
+        per_row = sum(column.store.bytes_per_row() for column in columns)
         return max(1, min(limit, int(BLOCK_BYTES / per_row) if per_row else limit))
 
     def blocks(
@@ -299,7 +306,7 @@ class Table:
     @property
     def nbytes(self) -> int:
         """Bytes of the rows seen, estimated from the size of the columns."""
-        return int(sum(_bytes_per_row(column.store) * len(column.rows) for column in self.columns.values()))
+        return int(sum(column.store.bytes_per_row() * len(column.rows) for column in self.columns.values()))
 
 
 def missing_column(name: object, columns: Iterable[str]) -> ColumnError:
@@ -355,12 +362,3 @@ def _compose(present: Rows, rows: Rows) -> Rows:
         return compact(numbers + present.start, present.start + len(present))
     chosen: Rows = present[numbers]
     return chosen
-
-
-def _bytes_per_row(store: Store) -> float:
-    """A guess from the first chunk: enough to choose a block size."""
-    if not store.chunks:
-        return 0.0
-    chunk = store.chunks[0]
-    sample = chunk.slice(0, 1000)
-    return float(sample.nbytes / max(1, len(sample)))
