@@ -29,17 +29,15 @@ def agree(crate: CrateEngine, texts: list[str] = TEXTS) -> None:
     """Equal ids, tokens and decoded texts, with special tokens found and not found, as texts and as words."""
     ours = ReferenceEngine.from_json(crate.to_json())
     for whole in (False, True):
-        expected = crate.encode(texts, words=False, details=True, split_special=whole)
-        for text, row, found in zip(
-            texts, expected, ours.encode(texts, words=False, details=False, split_special=whole), strict=True
-        ):
+        expected = crate.encode(texts, words=False, split_special=whole)
+        for text, row, found in zip(texts, expected, ours.encode(texts, words=False, split_special=whole), strict=True):
             assert found.ids == row.ids, text
             assert found.tokens == row.tokens, text
             for skip in (False, True):
                 assert ours.decode(row.ids, skip_special=skip) == crate.decode(row.ids, skip_special=skip), text
     words = [text.split(" ") for text in texts[:60]]
-    rows = crate.encode(words, words=True, details=False, split_special=False)
-    found = ours.encode(words, words=True, details=False, split_special=False)
+    rows = crate.encode(words, words=True, split_special=False)
+    found = ours.encode(words, words=True, split_special=False)
     assert [row.ids for row in found] == [row.ids for row in rows]
 
 

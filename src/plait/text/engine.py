@@ -10,13 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from functools import cached_property
+from typing import Any, Protocol, cast, runtime_checkable
 
 import tokenizers
 from tokenizers import processors
 
 from plait.errors import TokenizerError
 from plait.text.frame import Frame, Slot, Special
+from plait.text.memory import Memory, memory_of
 
 Text = str | Sequence[str]  # one sequence: a text, or its words when it is already split
 
@@ -48,7 +50,8 @@ class Engine(Protocol):
     def model_type(self) -> str: ...
     @property
     def decoder(self) -> Mapping[str, Any] | None: ...
-    def encode(self, texts: Sequence[Text], *, words: bool, details: bool, split_special: bool) -> Sequence[Raw]: ...
+    def ids(self, texts: Sequence[Text], *, words: bool, split_special: bool) -> list[list[int]]: ...
+    def encode(self, texts: Sequence[Text], *, words: bool, split_special: bool) -> Sequence[Raw]: ...
     def frame(self, sequences: int, *, special: bool) -> Frame: ...
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str: ...
     def decode_batch(self, rows: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]: ...
@@ -111,6 +114,10 @@ class CrateEngine:
         self._splitting: tokenizers.Tokenizer | None = None
         self._frames: dict[tuple[int, bool], Frame] = {}
 
+    @cached_property
+    def _memory(self) -> Memory | None:
+        return memory_of(self._crate)
+
     @classmethod
     def from_json(cls, text: str, *, source: str) -> CrateEngine:
         """Read the text of a tokenizer.json; `source` names it in errors."""
@@ -136,13 +143,20 @@ class CrateEngine:
         decoder = self._crate.decoder
         return None if decoder is None else json.loads(decoder.__getstate__())
 
-    def encode(self, texts: Sequence[Text], *, words: bool, details: bool, split_special: bool) -> Sequence[Raw]:
-        """Plain encodings of `texts`; offsets and word ids are right only with `details`."""
+    def ids(self, texts: Sequence[Text], *, words: bool, split_special: bool) -> list[list[int]]:
+        """The ids of `texts`, the quick way."""
+        if not words and not split_special and self._memory is not None and self._memory.quick:
+            return self._memory.ids(cast("Sequence[str]", texts))
         crate = self._splitter() if split_special else self._crate
-        if details and len(texts) == 1:
+        encodings = crate.encode_batch_fast(texts, is_pretokenized=words, add_special_tokens=False)
+        return [encoding.ids for encoding in encodings]
+
+    def encode(self, texts: Sequence[Text], *, words: bool, split_special: bool) -> Sequence[Raw]:
+        """Plain encodings of `texts`, with offsets and word ids."""
+        crate = self._splitter() if split_special else self._crate
+        if len(texts) == 1:
             return [crate.encode(texts[0], is_pretokenized=words, add_special_tokens=False)]
-        encode = crate.encode_batch if details else crate.encode_batch_fast
-        encodings: Sequence[Raw] = encode(texts, is_pretokenized=words, add_special_tokens=False)
+        encodings: Sequence[Raw] = crate.encode_batch(texts, is_pretokenized=words, add_special_tokens=False)
         return encodings
 
     def _splitter(self) -> tokenizers.Tokenizer:
@@ -203,7 +217,9 @@ class CrateEngine:
         self._splitting = None
         self.version += 1
         add = self._crate.add_special_tokens if special else self._crate.add_tokens
-        return add(list(tokens))
+        count = add(list(tokens))
+        self.__dict__.pop("_memory", None)
+        return count
 
     def set_frame(self, *, before: Sequence[tuple[str, int]], after: Sequence[tuple[str, int]]) -> None:
         """Replace what stands around each text by special tokens (token, id); used while loading."""

@@ -2,30 +2,28 @@
 
     texts ──engine──▶ plain encodings ──windows──▶ rows of ids ──fill──▶ one (B, T) array per column
 
-The quick way reads nothing but ids from the engine. Details (offsets, word ids) take a second, slower encoding, made
-only when they are part of the result or asked for later.
+The quick way asks the engine for nothing but ids. Details (offsets, word ids) take a second, slower encoding, made only
+when they are part of the result or asked for later.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from plait.errors import TokenizerError
 from plait.text import options, pad
-from plait.text.engine import Engine, Raw
+from plait.text.engine import Engine
 from plait.text.frame import NO_FILL, Encoding, Fill, Frame, Window
 from plait.text.inputs import Inputs, surrogate
 from plait.text.options import Plan
 
+T = TypeVar("T")
 Cut = tuple[int, tuple[Window, ...]]  # which sample, and the window of each of its sequences
 
 
 class Rows:
-    """The rows of one call. `fill` is the padding of a row that lacks nothing.
-
-    One text is encoded with its details at once, which costs next to nothing; for many the details are left out.
-    """
+    """The rows of one call. `fill` is the padding of a row that lacks nothing."""
 
     def __init__(
         self,
@@ -41,40 +39,39 @@ class Rows:
         self._engine, self._inputs, self._frame, self._plan, self.fill = engine, inputs, frame, plan, fill
         self._split_special = split_special
         self._version = engine.version
-        raws = self._encode(details=details or inputs.single)
-        self._raws = raws if details or inputs.single else None
-        self._cuts = None if plan.truncation is None else self._cut(raws)
-        self._lengths = [list(map(len, column)) for column in raws] if self._raws is None else None
-        self.ids = self._read(raws)
+        self._raws = self._guarded(engine.encode) if details else None
+        columns = (
+            self._guarded(engine.ids)
+            if self._raws is None
+            else [[list(raw.ids) for raw in column] for column in self._raws]
+        )
+        self._cuts = None if plan.truncation is None else self._cut(columns)
+        self._lengths = [list(map(len, column)) for column in columns]
+        self.ids = self._read(columns)
         self.width = plan.width(max(map(len, self.ids), default=0)) if plan.padding else None
 
-    def _encode(self, *, details: bool) -> list[Sequence[Raw]]:
-        """The plain encodings, one list for each sequence."""
+    def _guarded(self, encode: Callable[..., T]) -> list[T]:
+        """What the engine makes of each sequence; text that is not Unicode is named."""
         inputs = self._inputs
         try:
-            return [
-                self._engine.encode(column, words=inputs.words, details=details, split_special=self._split_special)
-                for column in inputs.columns
-            ]
+            return [encode(column, words=inputs.words, split_special=self._split_special) for column in inputs.columns]
         except (TypeError, UnicodeEncodeError) as error:
             if wrong := surrogate(inputs.columns):
                 raise wrong from error
             raise
 
-    def _cut(self, raws: list[Sequence[Raw]]) -> list[Cut]:
+    def _cut(self, columns: list[list[list[int]]]) -> list[Cut]:
         """Sample and windows of each row under the plan's truncation."""
-        counts = zip(*(map(len, column) for column in raws), strict=True)
+        counts = zip(*(map(len, column) for column in columns), strict=True)
         return [(sample, cut) for sample, lengths in enumerate(counts) for cut in options.windows(lengths, self._plan)]
 
-    def _read(self, raws: list[Sequence[Raw]]) -> list[list[int]]:
+    def _read(self, columns: list[list[list[int]]]) -> list[list[int]]:
         """The ids of every row, special tokens included, before padding."""
         ids = self._frame.ids
         if self._cuts is None:
-            if len(raws) == 1:
-                return [ids((raw.ids,)) for raw in raws[0]]
-            return [ids((first.ids, second.ids)) for first, second in zip(*raws, strict=True)]
+            return [ids(row) for row in zip(*columns, strict=True)]
         return [
-            ids([column[sample].ids[start:stop] for column, (start, stop) in zip(raws, cut, strict=True)])
+            ids([column[sample][start:stop] for column, (start, stop) in zip(columns, cut, strict=True)])
             for sample, cut in self._cuts
         ]
 
@@ -82,10 +79,9 @@ class Rows:
     def cuts(self) -> list[Cut]:
         """Sample and windows of each row."""
         if self._cuts is None:
-            columns = self._lengths or [list(map(len, column)) for column in self._raws or ()]
             self._cuts = [
                 (sample, tuple((0, length) for length in lengths))
-                for sample, lengths in enumerate(zip(*columns, strict=True))
+                for sample, lengths in enumerate(zip(*self._lengths, strict=True))
             ]
         return self._cuts
 
@@ -132,9 +128,8 @@ class Rows:
     def encodings(self) -> list[Encoding]:
         """The rows with all their details; the texts are encoded again when the first time was the quick way."""
         if self._raws is None:
-            if self._version != self._engine.version:
-                raise TokenizerError("Tokens were added since this batch was encoded; encode it again for its details.")
-            self._raws = self._encode(details=True)
+            unchanged(self._engine, self._version)
+            self._raws = self._guarded(self._engine.encode)
         left = self._plan.padding_side == "left"
         made = []
         for sample, cut in self.cuts:
@@ -156,13 +151,24 @@ def alone(
 
     Most calls in a loop are of this kind, and the work of the engine is as short as that of everything around it.
     """
-    frame = engine.frame(1, special=special)
-    (raw,) = engine.encode((text,), words=False, details=True, split_special=False)
-    length = len(raw)
-    ids = frame.ids((raw.ids,))
-    batch = {"input_ids": ids}
+    frame, version = engine.frame(1, special=special), engine.version
+    ids = engine.ids((text,), words=False, split_special=False)
+    length, row = len(ids[0]), frame.ids(ids)
+    batch = {"input_ids": row}
     if "token_type_ids" in names:
         batch["token_type_ids"] = frame.type_ids((length,))
     if "attention_mask" in names:
-        batch["attention_mask"] = [1] * len(ids)
-    return batch, lambda: [Encoding(frame, (raw,), ((0, length),), NO_FILL)]
+        batch["attention_mask"] = [1] * len(row)
+
+    def details() -> list[Encoding]:
+        unchanged(engine, version)
+        raws = engine.encode((text,), words=False, split_special=False)
+        return [Encoding(frame, raws, ((0, length),), NO_FILL)]
+
+    return batch, details
+
+
+def unchanged(engine: Engine, version: int) -> None:
+    """Raise when the vocabulary grew since `version`: encoding the texts again would give other tokens."""
+    if version != engine.version:
+        raise TokenizerError("Tokens were added since this batch was encoded; encode it again for its details.")

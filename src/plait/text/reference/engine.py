@@ -88,7 +88,11 @@ class ReferenceEngine:
         self._tokens = {index: token for token, index in self._ids.items()}
         self._special = {token["content"] for token in added if token["special"]}
 
-    def encode(self, texts: Sequence[Text], *, words: bool, details: bool, split_special: bool) -> Sequence[Raw]:
+    def ids(self, texts: Sequence[Text], *, words: bool, split_special: bool) -> list[list[int]]:
+        """The ids of `texts`."""
+        return [list(raw.ids) for raw in self.encode(texts, words=words, split_special=split_special)]
+
+    def encode(self, texts: Sequence[Text], *, words: bool, split_special: bool) -> Sequence[Raw]:
         """Plain encodings of `texts`."""
         return [self._encode([text] if isinstance(text, str) else text, split_special) for text in texts]
 
