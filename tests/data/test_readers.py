@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 from plait.data import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
-from plait.errors import ColumnError, DataError, NotFoundError, OptionError
+from plait.errors import ColumnError, DataError, NotFoundError, OfflineError, OptionError
 
 
 @pytest.fixture
@@ -383,7 +383,7 @@ def test_files_folders_globs_and_splits(tmp_path: Path) -> None:
     assert single["a"] == ["val"]
 
 
-def test_files_that_are_not_there(tmp_path: Path) -> None:
+def test_files_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "power.csv").write_text("a\n1\n")
     with pytest.raises(NotFoundError, match="There is no file or folder .*/powr.csv. Did you mean 'power.csv'"):
         load_dataset("csv", data_files=str(tmp_path / "powr.csv"))
@@ -399,12 +399,19 @@ def test_files_that_are_not_there(tmp_path: Path) -> None:
         load_dataset("csv")
     with pytest.raises(ColumnError, match="There is no split 'trian'. Did you mean 'train'. Splits are .'train'."):
         load_dataset("csv", data_files=str(tmp_path / "power.csv"), split="trian", keep_in_memory=True)
-    with pytest.raises(DataError, match="'cvs' is neither a format .* nor a file or folder here. Did you mean 'csv'"):
+    monkeypatch.setenv("PLAIT_OFFLINE", "1")
+    message = "(?s)'cvs' is neither a format .* nor a file or folder here. Did you mean 'csv'.*not asked: offline"
+    with pytest.raises(OfflineError, match=message):
         load_dataset("cvs")
     (tmp_path / "x.bin").write_bytes(b"")
+    assert load_dataset(str(tmp_path), split="train", keep_in_memory=True)["a"] == [1]
+    named = [str(tmp_path / "x.bin"), str(tmp_path / "power.csv")]
     with pytest.raises(
         DataError, match=r"The files have the suffixes \['.bin', '.csv'\]; to read them, name the format"
     ):
+        load_dataset(str(tmp_path), data_files=named)
+    (tmp_path / "power.json").write_text("{}")
+    with pytest.raises(DataError, match="There are as many csv files as json files. Name the format: load_dataset"):
         load_dataset(str(tmp_path))
 
 
@@ -422,8 +429,6 @@ def test_what_is_not_supported_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text("a\n1\n")
     with pytest.raises(OptionError, match="streaming=True is not supported yet.*leave it out"):
         load_dataset("csv", data_files=str(path), streaming=True)
-    with pytest.raises(OptionError, match="storage_options belong to files elsewhere.*copy the files here first"):
-        load_dataset("csv", data_files=str(path), storage_options={"key": "x"})
 
 
 def test_several_processes_are_said_to_be_one(caplog: pytest.LogCaptureFixture) -> None:

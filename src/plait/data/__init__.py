@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from plait.data.load import load_dataset as load_dataset
     from plait.data.pictures import Audio as Audio
     from plait.data.pictures import Image as Image
+    from plait.data.splits import ReadInstruction as ReadInstruction
 
 # module -> the public names that it defines
 _TABLE: dict[str, tuple[str, ...]] = {
@@ -53,6 +54,7 @@ _TABLE: dict[str, tuple[str, ...]] = {
     ),
     "plait.data.load": ("load_dataset",),
     "plait.data.pictures": ("Audio", "Image"),
+    "plait.data.splits": ("ReadInstruction",),
 }
 _MODULES, __getattr__, __dir__ = lazy.names(__name__, _TABLE)
 

@@ -3,8 +3,9 @@
 Below `settings.home()/data`:
 
     results/<first two letters>/<key>/   entry.json and the Arrow files of one result
-    making/<process>-<random>/           a result being made; renamed into `results` when it is complete and synced
+    making/<process>-<machine>-<random>/ a result being made; renamed into `results` when it is complete and synced
     last/<digest of the place>.json      the parts of the last key for each operation and function, to say what changed
+    users/<process>-<machine>-<random>   the keys of the results that a live process uses (`uses.py`)
 
 Processes may work side by side: whoever finishes first provides the result, and the other uses that.
 Results are kept for data that come from files. Those of data in memory stay in memory, unless `load_from_cache_file`
@@ -18,25 +19,51 @@ import json
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from plait import settings
 from plait.console import logger
-from plait.data.files import sync
+from plait.data.uses import machine, own_name, use
+from plait.disk import sync
+
+if TYPE_CHECKING:
+    from plait.data.table import Table
 
 log = logger("data")
 
-
-def folder() -> Path:
-    """The root of the cache of results."""
-    return settings.home() / "data"
+_LEFT_SECONDS = 7 * 24 * 3600  # after which what a process of another machine left is taken for dead
 
 
-def path_of(key: str) -> Path:
+def disable_caching() -> None:
+    """Keep no results of `map` and `filter` in the cache, and use none, in this process and its children.
+
+    What is made is then in memory, and in files without a name beyond 64 MB. A single call may still ask for the cache
+    with `load_from_cache_file=True`.
+    """
+    settings.set_caching(False)
+
+
+def enable_caching() -> None:
+    """Keep results in the cache again, and use them."""
+    settings.set_caching(True)
+
+
+def is_caching_enabled() -> bool:
+    """Whether results are kept and used; the environment variable PLAIT_CACHE=0 switches it off too."""
+    return settings.caching()
+
+
+def folder(home: Path | None = None) -> Path:
+    """The root of the cache of results, below `home` or below PLAIT_HOME."""
+    return (home or settings.home()) / "data"
+
+
+def path_of(key: str, *, home: Path | None = None) -> Path:
     """The folder of one result."""
-    return folder() / "results" / key[:2] / key
+    return folder(home) / "results" / key[:2] / key
 
 
 def key_of(path: Path) -> str | None:
@@ -47,9 +74,11 @@ def key_of(path: Path) -> str | None:
     return None
 
 
-def find(key: str) -> dict[str, Any] | None:
+def find(key: str, *, home: Path | None = None) -> dict[str, Any] | None:
     """The description of a result, if it is there and complete. Finding it marks it as used."""
-    path = path_of(key) / "entry.json"
+    path = path_of(key, home=home) / "entry.json"
+    if path.exists():
+        use(folder(home), key)  # before its files are looked at: what is in use is not removed
     try:
         entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -73,10 +102,11 @@ class Making:
     With `replace`, it takes the place of one that is there already.
     """
 
-    def __init__(self, key: str, *, replace: bool = False) -> None:
+    def __init__(self, key: str, *, replace: bool = False, home: Path | None = None) -> None:
         self.key = key
         self.replace = replace
-        self.folder = folder() / "making" / f"{os.getpid()}-{secrets.token_hex(6)}"
+        self.home = home
+        self.folder = folder(home) / "making" / own_name()
 
     def keep(self, entry: Mapping[str, Any]) -> Path:
         """Complete the result with its description and make it visible; returns its folder."""
@@ -85,37 +115,56 @@ class Making:
         description.write_text(json.dumps({**entry, "key": self.key, "files": files}, ensure_ascii=False, indent=1))
         sync(description)  # the others were synced by who wrote them
         sync(self.folder)
-        target = path_of(self.key)
+        target = path_of(self.key, home=self.home)
         target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists() and (self.replace or find(self.key) is None):
-            shutil.rmtree(target)  # an unwanted or damaged one
+        if target.exists() and (self.replace or find(self.key, home=self.home) is None):
+            unwanted = self.folder.with_name(own_name())
+            target.rename(unwanted)  # in one step; what a kill leaves of it is swept later
+            shutil.rmtree(unwanted)
         try:
             self.folder.rename(target)
         except OSError:
-            if find(self.key) is None:
+            if find(self.key, home=self.home) is None:
                 raise
             shutil.rmtree(self.folder)  # another process was first
+        use(folder(self.home), self.key)
         return target
 
 
 @contextlib.contextmanager
-def making(key: str, *, replace: bool = False) -> Iterator[Making]:
+def making(key: str, *, replace: bool = False, home: Path | None = None) -> Iterator[Making]:
     """A result being made, removed again when it fails."""
-    work = Making(key, replace=replace)
+    work = Making(key, replace=replace, home=home)
     work.folder.mkdir(parents=True)
-    _sweep()
+    _sweep(home)
     try:
         yield work
     finally:
         shutil.rmtree(work.folder, ignore_errors=True)
 
 
-def _sweep() -> None:
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder for files that several processes pass on; it is removed, also after a kill."""
+    with making("") as work:
+        yield work.folder
+
+
+def _sweep(home: Path | None) -> None:
     """Remove what killed processes left behind."""
-    for left in (folder() / "making").iterdir():
-        process = left.name.partition("-")[0]
-        if process.isdigit() and not _alive(int(process)):
+    for left in (folder(home) / "making").iterdir():
+        if _is_left(left):
             shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_left(path: Path) -> bool:
+    process, _, rest = path.name.partition("-")
+    if rest.startswith(machine()):
+        return process.isdigit() and not _alive(int(process))
+    try:  # the cache is shared, and whether that process lives cannot be asked here
+        return time.time() - path.stat().st_mtime > _LEFT_SECONDS
+    except FileNotFoundError:
+        return False
 
 
 def _alive(process: int) -> bool:
@@ -144,13 +193,19 @@ def explain(place: str, parts: Mapping[str, str]) -> str:
     return "changed since the last time: " + ", ".join([*deepest, *(f"{name} (gone)" for name in gone)][:6])
 
 
-def remember(place: str, key: str, parts: Mapping[str, str]) -> None:
-    """Keep the parts of a key, for `explain`."""
+def remember(place: str, key: str, parts: Mapping[str, str], why: str) -> None:
+    """Keep the parts of a key, for `explain`, and why there was no result."""
     path = _last(place)
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}")
-    aside.write_text(json.dumps({"place": place, "key": key, "parts": dict(parts)}, ensure_ascii=False))
+    aside.write_text(json.dumps({"place": place, "key": key, "why": why, "parts": dict(parts)}, ensure_ascii=False))
     aside.replace(path)
+
+
+def origins(table: Table) -> list[str]:
+    """What the columns of a table come from: keys of results, and paths of other files."""
+    paths = {source.path for column in table.columns.values() for source in column.store.sources or ()}
+    return sorted({key_of(path) or str(path) for path in paths})
 
 
 def _last(place: str) -> Path:

@@ -1,7 +1,7 @@
-"""Which files belong to which split, complete: paths, lists, globs and dicts of splits become lists of files.
+"""Which files belong to which split, complete: paths, lists, globs and dicts of splits, and names that speak of splits.
 
-Patterns are looked up below `data_dir`, or below the working directory. A path that is not there raises `NotFoundError`
-with the names that come near.
+Names are written with '/' and count from a folder or from the top of a repository. A path that is not there raises
+`NotFoundError` with the names that come near.
 """
 
 from __future__ import annotations
@@ -9,11 +9,17 @@ from __future__ import annotations
 import glob
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from plait.errors import NotFoundError, OptionError, nearest
+from plait.console import logger
+from plait.data.remote import is_address
+from plait.data.suffixes import plain_suffix
+from plait.errors import DataError, NotFoundError, OptionError, nearest
+
+log = logger("data")
+Fetch = Callable[[str], "list[Path]"]  # an address -> the files that it names, fetched to this computer
 
 # words in the names of files and folders that say which split they belong to
 _SPLIT_WORDS = {
@@ -21,17 +27,61 @@ _SPLIT_WORDS = {
     "validation": ("validation", "valid", "val", "dev"),
     "test": ("test", "testing", "eval", "evaluation"),
 }
-_WORD = {split: re.compile(rf"(?:^|[^a-z])(?:{'|'.join(words)})(?:[^a-z]|$)") for split, words in _SPLIT_WORDS.items()}
-_IGNORED = {"README.md", "dataset_info.json", "dataset_dict.json", "dataset_infos.json", "state.json", "LICENSE"}
+_BETWEEN = r"[-._ 0-9]"  # what may stand beside such a word
+_WORD = {
+    split: re.compile(rf"(?:^|{_BETWEEN})(?:{'|'.join(words)})(?:{_BETWEEN}|$)", re.IGNORECASE)
+    for split, words in _SPLIT_WORDS.items()
+}
+_SHARD = re.compile(r"data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*")
+_IGNORED = {
+    *("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", "dataset_info.json", "dataset_dict.json"),
+    *("dataset_infos.json", "state.json", "config.json", "dummy_data.zip"),
+}
+
+
+# --- what a person names ----------------------------------------------------------------------------------------------
+
+
+def patterns_of(data_files: Any) -> dict[str, list[str]]:
+    """The patterns of each split, from any spelling: a path, a list, a dict of splits, a list of {split, path}."""
+    if isinstance(data_files, Mapping):
+        return {str(split): _listed(patterns) for split, patterns in data_files.items()}
+    items = _listed(data_files, entries=True)
+    if not any(isinstance(item, Mapping) for item in items):
+        return {"train": items}
+    found: dict[str, list[str]] = {}
+    for item in items:
+        if not isinstance(item, Mapping) or set(item) != {"split", "path"}:
+            raise OptionError(f"An entry of data_files is a path or {{'split': …, 'path': …}}, not {item!r}.")
+        if str(item["split"]) in found:
+            raise OptionError(f"data_files names the split {item['split']!r} twice: give it a list of paths.")
+        found[str(item["split"])] = _listed(item["path"])
+    return found
+
+
+def _listed(patterns: Any, *, entries: bool = False) -> list[Any]:
+    if isinstance(patterns, str | os.PathLike):
+        return [os.fspath(patterns)]
+    if not isinstance(patterns, Iterable) or isinstance(patterns, Mapping):
+        raise OptionError(f"data_files takes paths, lists of paths and dicts of splits, not {patterns!r}.")
+    found = [item if entries and isinstance(item, Mapping) else os.fspath(item) for item in patterns]
+    if not found:
+        raise OptionError("data_files names no file.")
+    return found
 
 
 def data_files_of(
-    data_files: Any, *, data_dir: str | Path | None = None, suffixes: Iterable[str] | None = None
+    data_files: Any,
+    *,
+    data_dir: str | Path | None = None,
+    suffixes: Iterable[str] | None = None,
+    fetch: Fetch | None = None,
 ) -> dict[str, list[Path]]:
     """The files of each split.
 
-    `data_files` is a path or pattern, a list of them (split "train"), or a dict of splits. Without it, all files below
-    `data_dir` with one of the `suffixes` (any, when `None`) are taken, and their names say which split they belong to.
+    `data_files` is any spelling that `patterns_of` takes, with paths below `data_dir`, absolute paths, or addresses,
+    which `fetch` brings. Without it, all files below `data_dir` with one of the `suffixes` (any, when `None`) are
+    taken, and their names say which split they belong to.
     """
     base = Path(data_dir).expanduser() if data_dir is not None else Path()
     if data_files is None:
@@ -39,67 +89,24 @@ def data_files_of(
             raise OptionError("Say which files to read: data_files=… (a path, pattern, list or dict) or data_dir=….")
         if not base.is_dir():
             raise missing_path(base)
-        return split_by_name(_below(base, suffixes), base)
-    if isinstance(data_files, Mapping):
-        return {str(split): _expand(patterns, base) for split, patterns in data_files.items()}
-    return {"train": _expand(data_files, base)}
+        names = names_below(base, suffixes)
+        return {split: [base / name for name in found] for split, found in split_by_name(names).items()}
+    return {split: _expand(patterns, base, fetch) for split, patterns in patterns_of(data_files).items()}
 
 
-def _below(folder: Path, suffixes: Iterable[str] | None) -> list[Path]:
-    found = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file()
-        and path.name not in _IGNORED
-        and not any(part.startswith((".", "__")) for part in path.relative_to(folder).parts)
-    )
-    if suffixes is not None:
-        wanted = set(suffixes)
-        found = [path for path in found if plain_suffix(path) in wanted]
-    if not found:
-        kinds = f" of the kinds {sorted(set(suffixes))}" if suffixes is not None else ""
-        raise NotFoundError(f"There are no data files{kinds} below {folder}.")
-    return found
-
-
-def plain_suffix(path: Path) -> str:
-    """The suffix of a file without that of its compression: `.csv` for `a.csv.gz`."""
-    suffixes = [suffix.lower() for suffix in path.suffixes]
-    while suffixes and suffixes[-1] in COMPRESSIONS:
-        suffixes.pop()
-    return suffixes[-1] if suffixes else ""
-
-
-COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst", ".lz4"}
-
-
-def split_by_name(files: list[Path], base: Path) -> dict[str, list[Path]]:
-    """Files by the split that their names, or the folders that they lie in, speak of; "train" when none does."""
-    found: dict[str, list[Path]] = {}
-    for path in files:
-        text = str(path.relative_to(base)).lower()
-        split = next((name for name, word in _WORD.items() if word.search(text)), None)
-        found.setdefault(split or "", []).append(path)
-    if set(found) == {""}:
-        return {"train": files}
-    rest = found.pop("", [])
-    if rest and "train" not in found:
-        found["train"] = rest
-    return {name: found[name] for name in _SPLIT_WORDS if name in found}
-
-
-def _expand(patterns: Any, base: Path) -> list[Path]:
-    if isinstance(patterns, str | Path):
-        patterns = [patterns]
-    if not isinstance(patterns, Iterable):
-        raise OptionError(f"data_files takes paths, lists of paths and dicts of splits, not {patterns!r}.")
+def _expand(patterns: list[str], base: Path, fetch: Fetch | None) -> list[Path]:
     found: list[Path] = []
     for pattern in patterns:
-        path = base / Path(os.fspath(pattern)).expanduser()
+        if is_address(pattern):
+            if fetch is None:
+                raise OptionError(f"{pattern} is an address, and files are read from this computer only here.")
+            found += fetch(pattern)
+            continue
+        path = base / Path(pattern).expanduser()
         if path.is_file():
             found.append(path)
         elif path.is_dir():
-            found += _below(path, None)
+            found += [path / name for name in names_below(path, None)]
         elif glob.has_magic(str(path)):
             matches = sorted(Path(name) for name in glob.glob(str(path), recursive=True) if os.path.isfile(name))
             if not matches:
@@ -107,9 +114,109 @@ def _expand(patterns: Any, base: Path) -> list[Path]:
             found += matches
         else:
             raise missing_path(path)
-    if not found:
-        raise OptionError("data_files names no file.")
     return found
+
+
+# --- what names say ---------------------------------------------------------------------------------------------------
+
+
+def names_below(folder: Path, suffixes: Iterable[str] | None) -> list[str]:
+    """The names of the data files below a folder, sorted."""
+    found = plain_names(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    if suffixes is not None:
+        wanted = {*suffixes, ".zip"}
+        found = [name for name in found if plain_suffix(name) in wanted]
+    if not found:
+        kinds = f" of the kinds {sorted(set(suffixes))}" if suffixes is not None else ""
+        raise NotFoundError(f"There are no data files{kinds} below {folder}.")
+    return found
+
+
+def plain_names(names: Iterable[str]) -> list[str]:
+    """The names that may be data files, sorted: not hidden, not below `__…__`, and not what describes a data set."""
+    return sorted(
+        name
+        for name in names
+        if name.rpartition("/")[2] not in _IGNORED and not any(part.startswith((".", "__")) for part in name.split("/"))
+    )
+
+
+def split_by_name(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names by split: shards `data/<split>-00000-of-00002.…`, else what folders, else what files are called.
+
+    When no name speaks of a split all are "train"; so are the others when no name speaks of "train".
+    """
+    names = list(names)
+    found: dict[str, list[str]] = {}
+    for name in names:
+        if shard := _SHARD.fullmatch(name):
+            found.setdefault(shard["split"], []).append(name)
+    if not found:
+        for part in (slice(-1), slice(-1, None)):  # the folders of a name, then what the file is called
+            for name in names:
+                if split := _split_in(name.split("/")[part]):
+                    found.setdefault(split, []).append(name)
+            if found:
+                break
+    if not found:
+        return {"train": names}
+    taken = {name for several in found.values() for name in several}
+    rest = [name for name in names if name not in taken]
+    if rest and "train" not in found:
+        found["train"] = rest
+    elif rest:
+        log.info("files whose names speak of no split are left out: %s", ", ".join(rest[:5]))
+    usual = [split for split in _SPLIT_WORDS if split in found]
+    return {split: found[split] for split in [*usual, *sorted(set(found) - set(usual))]}
+
+
+def _split_in(parts: Iterable[str]) -> str | None:
+    return next((split for part in parts for split, word in _WORD.items() if word.search(part)), None)
+
+
+def matching(names: Iterable[str], pattern: str, *, place: str) -> list[str]:
+    """The names that match a pattern: `*` within a part, `**` across parts, or the name of a folder.
+
+    Raises `DataError` when none does; `place` says where the names are.
+    """
+    names = list(names)
+    pattern = pattern.removeprefix("./").rstrip("/")
+    if not glob.has_magic(pattern):
+        found = [name for name in names if name == pattern] or plain_names(
+            name for name in names if name.startswith(f"{pattern}/")
+        )
+    else:
+        expression = re.compile(_expression(pattern))
+        found = [name for name in plain_names(names) if expression.fullmatch(name)]
+    if not found:
+        raise DataError(f"{place} has no file {pattern!r}.{nearest(pattern, names)} It holds {_some(names)}.")
+    return found
+
+
+def _expression(pattern: str) -> str:
+    """A glob as a regular expression."""
+    found = ""
+    for piece in re.findall(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]|.", pattern):
+        match piece:
+            case "**/":
+                found += "(?:.*/)?"
+            case "**":
+                found += ".*"
+            case "*":
+                found += "[^/]*"
+            case "?":
+                found += "[^/]"
+            case _ if piece.startswith("[") and len(piece) > 1:
+                found += piece.replace("[!", "[^").replace("\\", "\\\\")
+            case _:
+                found += re.escape(piece)
+    return found
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return (", ".join(names[:10]) + more) if names else "nothing"
 
 
 def missing_path(path: Path) -> NotFoundError:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 from plait import console, settings
 from plait.errors import OptionError, nearest
 from plait.hub.cache import Cache
-from plait.hub.download import download
+from plait.hub.download import Advance, download
 from plait.hub.listing import Kind, Listing, Request, needed
 from plait.hub.neighbours import from_huggingface, from_modelscope
 from plait.hub.reference import Reference
@@ -127,7 +128,13 @@ def cached(hub: Hub, request: Request, cache: Cache) -> Snapshot:
     if commit is None:
         raise NotHere("does not hold that revision" if repository.folder.is_dir() else "does not hold it")
     listing = repository.listing(commit)
-    paths = needed(listing.files.keys(), request)
+
+    def read(path: str) -> Path:
+        if not repository.has(commit, listing.files[path]):
+            raise NotHere(f"its copy is incomplete: it lacks {path}")
+        return repository.snapshot(commit) / path
+
+    paths = needed(listing.files.keys(), request, read)
     missing = [path for path in paths if not repository.has(commit, listing.files[path])]
     if missing:
         raise NotHere(f"its copy is incomplete: it lacks {', '.join(missing[:3])}")
@@ -142,15 +149,22 @@ def fetch(hub: Hub, request: Request, cache: Cache, *, recheck: bool, proxies: M
     revision = reference.revision or hub.default_revision
     with Session(hub.endpoint, headers=hub.headers(), proxies=proxies) as session:
         listing = hub.listing(session, reference.name, revision, request.kind)
-        files = [listing.files[path] for path in needed(listing.files.keys(), request)]
+
+        def bring(path: str, advance: Advance = lambda count: None) -> Path:
+            try:
+                blob = download(session, listing.files[path], cache, recheck=recheck, advance=advance)
+            except NotHere as miss:
+                raise NotHere(f"{path}: {miss.reason}", sure=miss.sure) from miss
+            repository.place(listing.commit, path, blob)
+            return repository.snapshot(listing.commit) / path
+
+        paths = needed(listing.files.keys(), request, bring)
         repository.remember(revision, listing)
-        with console.bar(str(reference), total=sum(file.size or 0 for file in files), unit="bytes") as bar:
-            for file in files:
-                bar.note(file.path)
-                try:
-                    blob = download(session, file, cache, recheck=recheck, advance=bar.advance)
-                except NotHere as miss:
-                    raise NotHere(f"{file.path}: {miss.reason}", sure=miss.sure) from miss
-                repository.place(listing.commit, file.path, blob)
+        with console.bar(
+            str(reference), total=sum(listing.files[path].size or 0 for path in paths), unit="bytes"
+        ) as bar:
+            for path in paths:
+                bar.note(path)
+                bring(path, bar.advance)
     folder = repository.snapshot(listing.commit)
     return Snapshot(folder=folder, reference=reference, origin=hub.key, revision=listing.commit)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from plait.errors import IntegrityError, OptionError, nearest
@@ -15,7 +15,9 @@ from plait.hub.reference import Reference
 from plait.hub.trail import NotHere
 
 Kind = Literal["model", "dataset"]
-Need = Literal["model", "tokenizer", "config", "all"] | Sequence[str]
+# the names of all files, and a function that brings one of them at once -> the names that are needed
+Chooser = Callable[[Collection[str], Callable[[str], Path]], Sequence[str]]
+Need = Literal["model", "tokenizer", "config", "all"] | Sequence[str] | Chooser
 
 _CONFIG = ("*config.json",)
 _TOKENIZER = (
@@ -81,18 +83,20 @@ def checked(commit: str, files: Iterable[RemoteFile], place: str) -> Listing:
     return Listing(commit, {file.path: file for file in files})
 
 
-def needed(paths: Collection[str], request: Request) -> list[str]:
+def needed(paths: Collection[str], request: Request, read: Callable[[str], Path]) -> list[str]:
     """The paths, of all of a repository's, that a request needs; sorted.
 
     "model": configuration, tokenizer and the weights in their safest form (safetensors before .bin, else the only
-    GGUF); "tokenizer" and "config" only those; "all"; or patterns such as "data/*.parquet". A reference that
-    names one file needs that (and, of a GGUF in several parts, all of them). Raises `NotHere` when there is nothing of
-    the kind.
+    GGUF); "tokenizer" and "config" only those; "all"; or patterns such as "data/*.parquet"; or what a function
+    chooses, for which `read` brings files beforehand. A reference that names one file needs that (and, of a GGUF in
+    several parts, all of them). Raises `NotHere` when there is nothing of the kind.
     """
     need, subfolder = request.need, request.subfolder
     prefix = f"{subfolder}/" if subfolder else ""
     if request.reference.file is not None:
         return _named(paths, prefix + request.reference.file)
+    if callable(need):
+        return list(need([path[len(prefix) :] for path in paths if path.startswith(prefix)], read))
     inside = sorted(path[len(prefix) :] for path in paths if path.startswith(prefix))
     found = _model(inside) if need == "model" else _matching(inside, _patterns(need))
     if not found:
@@ -101,7 +105,7 @@ def needed(paths: Collection[str], request: Request) -> list[str]:
     return [prefix + path for path in found]
 
 
-def _patterns(need: Need) -> Sequence[str]:
+def _patterns(need: str | Sequence[str]) -> Sequence[str]:
     if not isinstance(need, str):
         return need
     named = {"tokenizer": (*_TOKENIZER, *_CONFIG), "config": _CONFIG, "all": ("*",)}

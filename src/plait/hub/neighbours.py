@@ -64,7 +64,13 @@ def _choose(folder: Path, request: Request, tree: Any) -> list[str]:
     """The files of the snapshot that the use needs. Raises `NotHere` when one is missing."""
     present = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     listed = set(tree["files"]) if isinstance(tree, dict) and isinstance(tree.get("files"), dict) else None
-    paths = needed(listed or present, request)
+
+    def read(path: str) -> Path:
+        if path not in present:
+            raise NotHere(f"its copy is incomplete: it lacks {path}")
+        return folder / path
+
+    paths = needed(listed or present, request, read)
     missing = sorted(set(paths) - present)
     if not missing and listed is None and request.reference.file is None:
         below = f"{request.subfolder}/" if request.subfolder else ""

@@ -45,6 +45,7 @@ _PACKAGE = re.compile(
     r"(?P<name>[A-Za-z0-9][\w.-]*)(?P<range>\{\d{1,9}\.\.\d{1,9}\})?(==(?P<version>[^/]+))?(/(?P<file>.+))?", re.ASCII
 )
 _MOST_PACKAGES = 1000
+_MODELSCOPE = ("www.modelscope.cn", "modelscope.cn")
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9.!+_-]*")
 _FORMS = (
     "A reference is a folder, a file, name, org/name, org/name@revision, org/name/file.gguf, "
@@ -216,9 +217,8 @@ def _page(text: str) -> Reference | None:
     hubs: list[tuple[str, Scheme]] = [
         (settings.huggingface_endpoint(), "hf"),
         ("https://huggingface.co", "hf"),
-        (f"{settings.modelscope_endpoint()}/models", "ms"),
-        ("https://www.modelscope.cn/models", "ms"),
-        ("https://modelscope.cn/models", "ms"),
+        *((f"{settings.modelscope_endpoint()}/{kind}", "ms") for kind in ("models", "datasets")),
+        *((f"https://{host}/{kind}", "ms") for host in _MODELSCOPE for kind in ("models", "datasets")),
     ]
     for endpoint, scheme in hubs:
         if not text.startswith(endpoint + "/"):

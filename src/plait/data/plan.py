@@ -1,0 +1,193 @@
+"""What `load_dataset` is asked for, complete: from its arguments to a format, the files of each split, and the options.
+
+A name is looked up in this order: a format (csv, json, …), a file or folder here, an address, a repository at the hubs
+of PLAIT_HUBS.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from plait.console import logger
+from plait.data.card import Configuration
+from plait.data.features import Features
+from plait.data.fetch import Fetcher
+from plait.data.info import DatasetInfo
+from plait.data.locate import data_files_of, missing_path
+from plait.data.published import Access, Chooser, NoDataFiles, Published, card_of, open_folder, open_name
+from plait.data.readers.base import Reader
+from plait.data.reading import reader_class, reader_of
+from plait.data.remote import is_address
+from plait.data.suffixes import READERS, format_of, is_data_file
+from plait.data.unpack import unpacked
+from plait.errors import DataError, HubError, OptionError, nearest
+
+log = logger("data")
+
+# options that change which columns there are, so that the features of a README no longer fit
+_OTHER_COLUMNS = {"names", "column_names", "usecols", "index_col", "columns", "header", "drop_labels", "drop_metadata"}
+_POINTER = b"version https://git-lfs.github.com/spec"  # how the stand-in of a large file begins in a clone
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """What is read: a format, the files of each split, the options of its reader, and the features, if declared."""
+
+    format: str
+    files: dict[str, list[Path]]
+    features: Features | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+    info: DatasetInfo = field(default_factory=DatasetInfo)
+
+    def reader(self, split: str) -> Reader:
+        """The reader of one split."""
+        return reader_of(self.format, self.files[split], self.features, self.options, also=ARGUMENTS)
+
+
+# arguments of load_dataset, to name the nearest of a misspelt one
+ARGUMENTS = (
+    *("name", "data_dir", "data_files", "split", "cache_dir", "features", "download_mode", "verification_mode"),
+    *("keep_in_memory", "revision", "token", "streaming", "num_proc", "storage_options"),
+)
+
+
+def plan_of(
+    path: str,
+    name: str | None = None,
+    *,
+    data_dir: Any = None,
+    data_files: Any = None,
+    features: Features | None = None,
+    options: Mapping[str, Any] | None = None,
+    access: Access | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Plan:
+    """What `load_dataset(path, name, …)` reads. Files elsewhere are fetched, archives unpacked."""
+    access = access or Access()
+    home = None if access.cache_dir is None else Path(access.cache_dir).expanduser()
+    fetch = Fetcher(access=access, storage_options=storage_options, home=home)
+    data_dir = None if data_dir is None else os.fspath(data_dir)
+    configuration = Configuration()
+    if path in READERS:
+        format, files = path, _of_format(path, name, data_dir, data_files, fetch)
+    elif Path(path).expanduser().is_file() or is_address(path) and not _is_page(path):
+        files = data_files_of({"train": path}, fetch=fetch)
+        format = ""
+    elif Path(path).expanduser().is_dir():
+        format, files, configuration = _of_folder(path, name, data_dir, data_files, fetch)
+    else:
+        format, files, configuration = _of_hub(path, name, data_dir, data_files, fetch)
+    suffixes = READERS[format][2] if format else None
+    files = {split: unpacked(several, suffixes, home) for split, several in files.items()}
+    if not format:
+        format = format_of(file for several in files.values() for file in several)
+    for several in files.values():
+        _refuse_pointers(several)
+    plan = Plan(format=format, files=files, features=features, options=dict(options or {}))
+    _add_configuration(plan, configuration, path)
+    every = [file for several in files.values() for file in several]
+    plan.features = reader_class(format).common(every, plan.features, plan.options)
+    return plan
+
+
+def _of_format(
+    format: str, name: str | None, data_dir: str | None, data_files: Any, fetch: Fetcher
+) -> dict[str, list[Path]]:
+    if not reader_class(format).of_files:
+        if data_files is not None or data_dir is not None:
+            raise OptionError(f"load_dataset({format!r}) reads no files: leave data_files and data_dir out.")
+        return {"train": []}
+    if name is not None and data_files is None and data_dir is None:
+        raise OptionError(f"Say which files to read: load_dataset({format!r}, data_files={name!r}).")
+    beside = format in ("imagefolder", "audiofolder")  # metadata of any format lies there
+    suffixes = None if beside else READERS[format][2]
+    return data_files_of(data_files, data_dir=data_dir, suffixes=suffixes, fetch=fetch)
+
+
+def _of_folder(
+    path: str, name: str | None, data_dir: str | None, data_files: Any, fetch: Fetcher
+) -> tuple[str, dict[str, list[Path]], Configuration]:
+    folder = Path(path).expanduser()
+    if data_files is not None:  # paths may be absolute, or lead out of the folder: the person names them
+        card = card_of([item.name for item in folder.iterdir()], folder.joinpath, path)
+        files = data_files_of(data_files, data_dir=folder / (data_dir or ""), fetch=fetch)
+        configuration = card.configuration(name, path) if name is not None or card.default() else Configuration()
+        return "", files, configuration
+    if data_dir is not None and not (folder / data_dir).is_dir():
+        raise missing_path(folder / data_dir)
+    found = open_folder(folder, Chooser(path, name, data_dir))
+    return found.choice.format, _paths(found, fetch), found.choice.configuration
+
+
+def _of_hub(
+    path: str, name: str | None, data_dir: str | None, data_files: Any, fetch: Fetcher
+) -> tuple[str, dict[str, list[Path]], Configuration]:
+    place = Path(path)
+    if path.startswith((".", "/", "~")) or "\\" in path or (path.count("/") != 1 and is_data_file(path)):
+        raise missing_path(place.expanduser())
+    try:
+        found = open_name(path, Chooser(path, name, data_dir, data_files), fetch.access)
+    except NoDataFiles:
+        raise
+    except HubError as error:
+        formats = ", ".join(READERS)
+        hint = nearest(path, READERS)
+        error.args = (f"{path!r} is neither a format ({formats}) nor a file or folder here.{hint} {error}",)
+        raise
+    return found.choice.format, _paths(found, fetch), found.choice.configuration
+
+
+def _paths(found: Published, fetch: Fetcher) -> dict[str, list[Path]]:
+    return {
+        split: [path for name in names for path in (fetch(name) if is_address(name) else [found.folder / name])]
+        for split, names in found.choice.names.items()
+    }
+
+
+def _is_page(address: str) -> bool:
+    """Whether an address is the page of a repository at a hub."""
+    from plait.hub import parse_reference
+
+    if not address.startswith(("https://", "http://")):
+        return False
+    reference = parse_reference(address)
+    return reference.scheme in ("hf", "ms") and reference.file is None
+
+
+def _refuse_pointers(files: Iterable[Path]) -> None:
+    for file in files:
+        if file.stat().st_size < 1024 and file.read_bytes().startswith(_POINTER):
+            raise DataError(
+                f"{file} is the stand-in of a large file, not the file itself: run `git lfs pull` in the clone, or "
+                f"load the data set by its name."
+            )
+
+
+def _add_configuration(plan: Plan, configuration: Configuration, path: str) -> None:
+    """The options and features of a README, below those that the person gives."""
+    known = reader_class(plan.format).option_names()
+    for option, value in configuration.options.items():
+        if option in known:
+            plan.options.setdefault(option, value)
+        else:
+            log.info("%r of configuration %r of %s has no effect", option, configuration.name, path)
+    if plan.features is None and not set(plan.options) & _OTHER_COLUMNS:
+        plan.features = configuration.features
+
+    def told(key: str) -> str:
+        value = configuration.described.get(key)
+        return value if isinstance(value, str) else ""
+
+    plan.info = DatasetInfo(
+        description=told("description"),
+        citation=told("citation"),
+        homepage=told("homepage"),
+        license=told("license"),
+        builder_name=plan.format,
+        dataset_name=Path(path.partition("@")[0]).stem or path,
+        config_name=configuration.name,
+    )

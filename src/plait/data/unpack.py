@@ -1,0 +1,76 @@
+"""Zip archives of data files, complete: unpacked once below `data/unpacked` of the cache, every name checked first."""
+
+from __future__ import annotations
+
+import shutil
+import stat
+import zipfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from plait.data import cache
+from plait.data.fingerprint import digest, file_identity
+from plait.data.locate import names_below
+from plait.data.suffixes import plain_suffix
+from plait.errors import DataError, IntegrityError
+from plait.hub.cache import commit, require_space
+from plait.hub.names import path_problem
+
+_TARS = (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
+
+
+def unpacked(files: Iterable[Path], suffixes: Iterable[str] | None, home: Path | None = None) -> list[Path]:
+    """The files, with those in every zip archive in its place; of the `suffixes`, when some in it have one.
+
+    Raises `DataError` for other archives, `IntegrityError` for an archive whose names lead out of it.
+    """
+    wanted = None if suffixes is None else set(suffixes)
+    found: list[Path] = []
+    for file in files:
+        suffix = plain_suffix(file)
+        if suffix == ".zip":
+            inside = _unpack(file, home)
+            fitting = [path for path in inside if wanted is None or plain_suffix(path) in wanted]
+            found += fitting or inside
+        elif suffix in _TARS and (wanted is None or suffix not in wanted):
+            raise DataError(
+                f"{file} is an archive that is not opened here: unpack it first (tar -xf {file.name}) and name the "
+                f"files in it. Archives of WebDataset are read by load_dataset('webdataset', …)."
+            )
+        else:
+            found.append(file)
+    return found
+
+
+def _unpack(path: Path, home: Path | None) -> list[Path]:
+    root = cache.folder(home) / "unpacked"
+    target = root / digest([file_identity(path)])
+    if not target.is_dir():
+        root.mkdir(parents=True, exist_ok=True)
+        aside = root / f".{target.name}.{path.stat().st_ino}.part"
+        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
+        try:
+            _extract(path, aside)
+            commit(aside, target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+    return [target / name for name in names_below(target, None)]
+
+
+def _extract(path: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [each for each in archive.infolist() if not each.is_dir()]
+            require_space(folder.parent, sum(each.file_size for each in members), f"unpacking {path.name}")
+            for each in members:
+                problem = path_problem(each.filename)
+                if stat.S_ISLNK(each.external_attr >> 16):
+                    problem = "it is a link"
+                if problem:
+                    raise IntegrityError(f"{path} is not unpacked: of its file {each.filename!r}, {problem}.")
+                target = folder / each.filename
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(each) as source, target.open("wb") as out:
+                    shutil.copyfileobj(source, out, 1 << 20)
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # RuntimeError: it has a password
+        raise DataError(f"{path} cannot be unpacked: {error}.") from error
