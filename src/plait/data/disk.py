@@ -15,7 +15,9 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +25,13 @@ import pyarrow as pa
 
 from plait.console import bar
 from plait.data.features import Features
-from plait.data.files import ArrowStream, open_arrow, read_arrow, sync
+from plait.data.files import ArrowStream, read_arrow
 from plait.data.formats import Format, kind_named
 from plait.data.info import DatasetInfo
+from plait.data.remote import filesystem, is_address
 from plait.data.schema import features_of, schema_of
 from plait.data.table import Table, concatenate
+from plait.disk import sync, write_json
 from plait.errors import DataError, NotFoundError, OptionError, nearest
 
 if TYPE_CHECKING:
@@ -49,27 +53,35 @@ def save_to_disk(
 ) -> None:
     """Write the data set to a folder, in files of about `max_shard_size` ("500MB" by default) or in `num_shards` files.
 
-    Rows are written in the order in which they are seen, so a shuffled data set is sequential on disk.
+    `dataset_path` may also be an address that fsspec opens with `storage_options`, such as `s3://bucket/folder`.
+    `num_proc` threads write that many files at once, and so there are at least as many. Rows are written in the order
+    in which they are seen, so a shuffled data set is sequential on disk.
     """
-    with replaced_folder(Path(dataset_path).expanduser()) as folder:
-        write_folder(self, folder, max_shard_size=max_shard_size, num_shards=num_shards)
+    with saved_folder(dataset_path, storage_options) as folder:
+        write_folder(self, folder, max_shard_size=max_shard_size, num_shards=num_shards, num_proc=num_proc)
 
 
 def write_folder(
-    dataset: Dataset, folder: Path, *, max_shard_size: str | int | None = None, num_shards: int | None = None
+    dataset: Dataset,
+    folder: Path,
+    *,
+    max_shard_size: str | int | None = None,
+    num_shards: int | None = None,
+    num_proc: int | None = None,
 ) -> None:
     """Write the files of one data set into a folder that nobody sees yet."""
-    if max_shard_size is not None and num_shards is not None:
-        raise OptionError("Give max_shard_size or num_shards, not both.")
-    count = num_shards or max(1, -(-dataset.table.nbytes // bytes_in(max_shard_size or SHARD_BYTES)))
-    if count < 1:
-        raise OptionError(f"num_shards must be at least 1, but is {num_shards}.")
+    count = shards_of(dataset, max_shard_size=max_shard_size, num_shards=num_shards, num_proc=num_proc)
     names = [f"data-{index:05d}-of-{count:05d}.arrow" for index in range(count)]
     with bar(f"save {folder.name}", total=len(dataset), unit="rows") as progress:
-        for index, name in enumerate(names):
+
+        def write(index: int) -> None:
             part = dataset.shard(count, index)
-            write_arrow(folder / name, part.table, dataset.features)
+            write_arrow(folder / names[index], part.table, dataset.features)
             progress.advance(len(part))
+
+        # threads: Arrow gathers and writes outside Python's lock
+        with ThreadPoolExecutor(num_proc or 1) as pool:
+            list(pool.map(write, range(count)))
     format = dataset.format_
     state = {
         "_data_files": [{"filename": name} for name in names],
@@ -80,8 +92,25 @@ def write_folder(
         "_output_all_columns": format.output_all_columns,
         "_split": dataset.split,
     }
-    _write_json(folder / "state.json", state)
-    _write_json(folder / "dataset_info.json", dataset.info.to_json(dataset.features))
+    write_json(folder / "state.json", state)
+    write_json(folder / "dataset_info.json", dataset.info.to_json(dataset.features))
+
+
+def shards_of(
+    dataset: Dataset, *, max_shard_size: str | int | None, num_shards: int | None, num_proc: int | None = None
+) -> int:
+    """How many files to write. Raises `OptionError` for numbers below one, and for two answers."""
+    if max_shard_size is not None and num_shards is not None:
+        raise OptionError("Give max_shard_size or num_shards, not both.")
+    for name, number in (("num_shards", num_shards), ("num_proc", num_proc)):
+        if number is not None and number < 1:
+            raise OptionError(f"{name} must be at least 1, but is {number}.")
+    if num_shards is not None:
+        return num_shards
+    limit = bytes_in(SHARD_BYTES if max_shard_size is None else max_shard_size)
+    if limit < 1:
+        raise OptionError(f"max_shard_size must be at least one byte, but is {max_shard_size!r}.")
+    return max(num_proc or 1, -(-dataset.table.nbytes // limit))
 
 
 def write_arrow(path: Path, table: Table, features: Features) -> None:
@@ -90,11 +119,6 @@ def write_arrow(path: Path, table: Table, features: Features) -> None:
         size = table.block_rows(limit=1 << 16)
         for _, arrays in table.blocks(size=max(size, 1000)):
             stream.write(list(arrays.values()))
-
-
-def _write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, sort_keys=True, ensure_ascii=False), encoding="utf-8")
-    sync(path)
 
 
 @contextlib.contextmanager
@@ -124,43 +148,94 @@ def _is_ours(folder: Path) -> bool:
     return (folder / "state.json").is_file() or (folder / "dataset_dict.json").is_file()
 
 
+@contextlib.contextmanager
+def saved_folder(path: str | Path, storage_options: Mapping[str, Any] | None = None) -> Iterator[Path]:
+    """A folder to fill, which then takes the place of `path` here, or is copied to an address.
+
+    Elsewhere nothing can be renamed in one step, so what describes the data is written last: until then there is none.
+    """
+    if not is_address(path):
+        with replaced_folder(Path(path).expanduser()) as folder:
+            yield folder
+        return
+    system, inner = filesystem(str(path), storage_options)
+    inner = inner.rstrip("/")
+    with tempfile.TemporaryDirectory(prefix="plait-save-") as scratch:
+        yield Path(scratch)
+        files = sorted(file for file in Path(scratch).rglob("*") if file.is_file())
+        if system.exists(inner):
+            found = system.find(inner)
+            if found and not any(name.endswith(("/state.json", "/dataset_dict.json")) for name in found):
+                raise DataError(f"{path} is a folder with other files in it; save to a new folder.")
+            if found:
+                system.rm(inner, recursive=True)
+        for file in sorted(files, key=lambda file: (file.name == "dataset_dict.json", file.suffix == ".json")):
+            target = f"{inner}/{file.relative_to(scratch).as_posix()}"
+            system.makedirs(target.rpartition("/")[0], exist_ok=True)
+            system.put_file(str(file), target)
+
+
 def load_from_disk(
-    dataset_path: str | Path, *, keep_in_memory: bool = False, storage_options: Mapping[str, Any] | None = None
+    dataset_path: str | Path,
+    keep_in_memory: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
 ) -> Dataset | DatasetDict:
     """The data set, or the dict of data sets, that `save_to_disk` wrote to a folder; memory-mapped.
 
-    Raises `NotFoundError` when there is no such folder, `DataError` when it holds something else.
+    A folder elsewhere (an address that fsspec opens with `storage_options`) is brought here first, to files without
+    names that vanish with the data set. Raises `NotFoundError` when there is no such folder, `DataError` when it holds
+    something else.
     """
-    from plait.data.dataset_dict import DatasetDict
-
+    if is_address(dataset_path):
+        system, inner = filesystem(str(dataset_path), storage_options)
+        if not system.isdir(inner):
+            raise NotFoundError(f"There is no folder {dataset_path}.")
+        with tempfile.TemporaryDirectory(prefix="plait-load-") as scratch:
+            for name in system.find(inner):
+                file = _inside(Path(scratch), name.removeprefix(inner).lstrip("/"))
+                file.parent.mkdir(parents=True, exist_ok=True)
+                system.get_file(name, str(file))
+            return _loaded_folder(Path(scratch), title=dataset_path, in_memory=bool(keep_in_memory), named=False)
     folder = Path(dataset_path).expanduser()
     if not folder.exists():
         near = nearest(folder.name, [path.name for path in folder.parent.iterdir()] if folder.parent.is_dir() else [])
         raise NotFoundError(f"There is no folder {folder}.{near}")
+    return _loaded_folder(folder, title=folder, in_memory=bool(keep_in_memory), named=True)
+
+
+def _loaded_folder(folder: Path, *, title: object, in_memory: bool, named: bool) -> Dataset | DatasetDict:
+    from plait.data.dataset_dict import DatasetDict
+
     if (folder / "dataset_dict.json").is_file():
         splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
-        return DatasetDict({name: read_folder(folder / name, in_memory=keep_in_memory) for name in splits})
+        return DatasetDict(
+            {name: read_folder(_inside(folder, name), in_memory=in_memory, named=named) for name in splits}
+        )
     if (folder / "state.json").is_file():
-        return read_folder(folder, in_memory=keep_in_memory)
+        return read_folder(folder, in_memory=in_memory, named=named)
     here = sorted(path.name for path in folder.iterdir())[:10] if folder.is_dir() else "a file"
     raise DataError(
-        f"{folder} was not written by save_to_disk: it has neither state.json nor dataset_dict.json, but {here}. "
+        f"{title} was not written by save_to_disk: it has neither state.json nor dataset_dict.json, but {here}. "
         f"To read data files use load_dataset."
     )
 
 
-def load_dataset_from_disk(dataset_path: str | Path, **options: Any) -> Dataset:
-    """The data set in a folder; raises `DataError` for a folder with several."""
+def load_dataset_from_disk(
+    dataset_path: str | Path,
+    keep_in_memory: bool | None = None,
+    storage_options: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """The data set in a folder, as `load_from_disk` reads it; raises `DataError` for a folder with several."""
     from plait.data.dataset import Dataset as Made
 
-    found = load_from_disk(dataset_path, **options)
+    found = load_from_disk(dataset_path, keep_in_memory, storage_options)
     if not isinstance(found, Made):
         raise DataError(f"{dataset_path} holds a dict of data sets. Use DatasetDict.load_from_disk or load_from_disk.")
     return found
 
 
-def read_folder(folder: Path, *, in_memory: bool = False) -> Dataset:
-    """One data set from its folder."""
+def read_folder(folder: Path, *, in_memory: bool = False, named: bool = True) -> Dataset:
+    """One data set from its folder. `named=False`: the files lose their names before the data set is used."""
     from plait.data.dataset import Dataset as Made
 
     state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
@@ -174,7 +249,9 @@ def read_folder(folder: Path, *, in_memory: bool = False) -> Dataset:
     for path in paths:
         if not path.is_file():
             raise DataError(f"{folder} is incomplete: {path.name} is missing.")
-    tables = [Table.from_arrow(_loaded(read_arrow(path))) if in_memory else open_arrow(path) for path in paths]
+    arrow = (_loaded(read_arrow(path)) if in_memory else read_arrow(path) for path in paths)
+    kept = named and not in_memory
+    tables = [Table.from_arrow(item, path=path if kept else None) for item, path in zip(arrow, paths, strict=True)]
     features = _features(info, paths)
     table = concatenate([item.subset(features) for item in tables])
     if state.get("_indices_data_files"):  # a folder of an older datasets may keep the rows seen in a file of their own
@@ -208,7 +285,7 @@ def _inside(folder: Path, name: str) -> Path:
     """A file named by a description, which must lie in the folder."""
     path = folder / name
     if Path(name).is_absolute() or ".." in Path(name).parts:
-        raise DataError(f"{folder}/state.json names the file {name!r}, which lies outside the folder.")
+        raise DataError(f"{folder} names the file {name!r}, which lies outside the folder.")
     return path
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,8 +13,9 @@ import pyarrow as pa
 
 from plait.data.decode import column_to_python
 from plait.data.encode import simple
-from plait.data.files import written_aside
+from plait.data.remote import writing
 from plait.data.schema import schema_of
+from plait.data.view import known_options
 from plait.errors import OptionError, require
 
 if TYPE_CHECKING:
@@ -70,15 +72,20 @@ def to_csv(
     Further options are those of `pandas.DataFrame.to_csv` (`sep`, `encoding`, `index`, `header`, `na_rep`, …).
     """
     require("pandas", extra="tabular", purpose="write CSV files")
+    _one_process(num_proc, "to_csv")
     options = {"index": False, **options}
     encoding = options.pop("encoding", "utf-8")
     header = options.pop("header", True)
     written = 0
-    with _opened(path_or_buf) as stream:
+    with _opened(path_or_buf, storage_options) as stream:
         for start, frame in _frames(self, batch_size or _BATCH, options["index"]):
             text = frame.to_csv(None, header=header if start == 0 else False, **options)
             written += stream.write(text.encode(encoding))
     return int(written)
+
+
+def _one_process(num_proc: int | None, method: str) -> None:
+    known_options({} if num_proc in (None, 1) else {"num_proc": num_proc}, method, ("num_proc",))
 
 
 def _frames(dataset: Dataset, size: int, numbered: bool) -> Iterator[tuple[int, Any]]:
@@ -110,13 +117,14 @@ def to_json(
         raise OptionError(
             f"to_json() writes orient='records' only, not {orient!r}. Use to_pandas().to_json(…) for others."
         )
+    _one_process(num_proc, "to_json")
     plain = self.with_format(None)
     written = 0
 
     def text(row: dict[str, Any]) -> str:
         return json.dumps(simple(row), ensure_ascii=force_ascii, indent=None if lines else indent, default=_jsonable)
 
-    with _opened(path_or_buf) as stream:
+    with _opened(path_or_buf, storage_options) as stream:
         if lines:
             for row in plain:
                 written += stream.write(text(row).encode() + b"\n")
@@ -151,7 +159,7 @@ def to_parquet(
     schema = schema_of(self.features)
     size = batch_size or max(1, self.table.block_rows(limit=1 << 17) * 16)
     written = 0
-    with _opened(path_or_buf) as stream, parquet.ParquetWriter(stream, schema, **options) as writer:
+    with _opened(path_or_buf, storage_options) as stream, parquet.ParquetWriter(stream, schema, **options) as writer:
         for start in range(0, len(self), size):
             arrays = self.table.read(start, start + size)
             table = pa.table(list(arrays.values()), schema=schema)
@@ -163,11 +171,10 @@ def to_parquet(
 
 
 @contextlib.contextmanager
-def _opened(target: str | Path | BinaryIO) -> Iterator[Any]:
-    """A stream to write bytes to: the one given, or a file that appears when it is complete."""
-    if not isinstance(target, str | Path):
+def _opened(target: str | Path | BinaryIO, storage_options: Mapping[str, Any] | None = None) -> Iterator[Any]:
+    """A stream to write bytes to: the one given, or a file here or elsewhere; here it appears when it is complete."""
+    if isinstance(target, str | os.PathLike):
+        with writing(target if isinstance(target, str) else Path(target), storage_options) as stream:
+            yield stream
+    else:
         yield target
-        return
-    path = Path(target).expanduser()
-    with written_aside(path) as aside, open(aside, "wb") as stream:
-        yield stream

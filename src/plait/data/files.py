@@ -1,21 +1,17 @@
-"""Arrow files, complete: opening them memory-mapped, and writing them so that nobody ever sees half of one.
+"""Arrow files, complete: opening them memory-mapped, and writing them one record batch after another.
 
-Both Arrow file formats are read: streams (what datasets writes) and files with a footer. Files are written aside,
-synced, and renamed into place.
+Both Arrow file formats are read: streams (what datasets writes) and files with a footer.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import secrets
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from plait.data.table import Table
+from plait.disk import sync
 from plait.errors import DataError
 
 
@@ -35,29 +31,6 @@ def read_arrow(path: Path) -> pa.Table:
 def open_arrow(path: Path) -> Table:
     """The columns of an Arrow file, memory-mapped."""
     return Table.from_arrow(read_arrow(path), path=path)
-
-
-@contextlib.contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
-    """A path beside `path` to write a file to; on success it is synced and renamed to `path`, else removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
-    try:
-        yield aside
-        sync(aside)
-        aside.replace(path)
-        sync(path.parent)
-    finally:
-        aside.unlink(missing_ok=True)
-
-
-def sync(path: Path) -> None:
-    """Bring a file or a folder to the disk itself."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 class ArrowStream:
