@@ -68,6 +68,10 @@ class RowError(DataError, IndexError):
     """A row that the table does not have."""
 
 
+class WorkerError(PlaitError, RuntimeError):
+    """A worker process that cannot start, fails, or is gone."""
+
+
 class TokenizerError(PlaitError, ValueError):
     """Text, ids or tokenizer files that cannot be used as given."""
 

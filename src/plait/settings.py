@@ -5,6 +5,7 @@ Values are read when asked for, never at import, so a test or a program may chan
 | variable | meaning | default |
 |---|---|---|
 | PLAIT_HOME | root of plait's own cache | ~/.cache/plait (below XDG_CACHE_HOME when set) |
+| PLAIT_CACHE | "0": results of `map` and `filter` are neither kept nor used | on |
 | PLAIT_OFFLINE, HF_HUB_OFFLINE | "1": no socket is ever opened | off |
 | PLAIT_HUBS | hubs at which a plain name is tried, in order: names, or https://… of a mirror | huggingface,modelscope |
 | HF_ENDPOINT, MODELSCOPE_ENDPOINT | address of the hub or of a mirror of it | the hubs' own |
@@ -35,12 +36,28 @@ def environment(**changes: str) -> dict[str, str]:
     return {**os.environ, **changes}
 
 
+def worker_environment(threads: int) -> dict[str, str]:
+    """The environment for one of several worker processes: its libraries use so many threads, unless told otherwise."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
+    return {**dict.fromkeys(names, str(threads)), **os.environ}
+
+
 def home() -> Path:
     """The root of plait's own cache."""
     if path := os.environ.get("PLAIT_HOME"):
         return Path(path).expanduser()
     base = os.environ.get("XDG_CACHE_HOME")
     return (Path(base).expanduser() if base else Path.home() / ".cache") / "plait"
+
+
+def caching() -> bool:
+    """Whether results of `map` and `filter` are kept and used."""
+    return os.environ.get("PLAIT_CACHE", "1").strip().lower() in _TRUE
+
+
+def set_caching(state: bool) -> None:
+    """Set what `caching` answers, in this process and its children."""
+    os.environ["PLAIT_CACHE"] = "1" if state else "0"
 
 
 def offline() -> bool:

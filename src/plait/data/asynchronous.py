@@ -6,7 +6,6 @@ already (a notebook), and so that what a function keeps open (a session, a semap
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 import threading
@@ -35,6 +34,8 @@ def gathering(function: Any) -> Iterator[Gather | None]:
     if not is_async(function):
         yield None
         return
+    import asyncio
+
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="plait-async-map", daemon=True)
     thread.start()
@@ -53,6 +54,8 @@ def gathering(function: Any) -> Iterator[Gather | None]:
 
 async def _in_order(calls: list[Coroutine[Any, Any, Any]], places: Sequence[Any]) -> list[Any]:
     """The results of all calls; the first error ends the others."""
+    import asyncio
+
     free = asyncio.Semaphore(CALLS)
 
     async def one(call: Coroutine[Any, Any, Any], place: Any) -> Any:
@@ -77,6 +80,8 @@ async def _in_order(calls: list[Coroutine[Any, Any, Any]], places: Sequence[Any]
 
 async def _settle() -> None:
     """End what the function left running: its own tasks, and asynchronous generators."""
+    import asyncio
+
     others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
     for task in others:
         task.cancel()

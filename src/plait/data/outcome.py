@@ -52,7 +52,8 @@ class Outcome:
     """The columns that result from a function, gathered block by block.
 
     `removed` are columns of the parent that do not stay. `declared` are the features of the result, if the user gave
-    them. `path` makes the file of a new column from its number; `None` keeps columns in memory.
+    them. `path` makes the file of a new column from its number; `None` keeps columns in memory. With `keep_types` a
+    changed column keeps its type as long as all values fit it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Outcome:
         declared: Features | None = None,
         path: Callable[[int], Path] | None = None,
         mixed: bool = False,
+        keep_types: bool = True,
     ) -> None:
         self.table = table
         self.features = features
@@ -72,6 +74,7 @@ class Outcome:
         self.num_rows = 0
         self._path = path
         self._mixed = mixed
+        self._keep_types = keep_types
         self._read = 0  # rows of the parent that are done
         self._shared: dict[str, None] = dict.fromkeys(self.kept)
         self._writers: dict[str, ColumnWriter] = {}
@@ -163,7 +166,7 @@ class Outcome:
             name,
             path=None if self._path is None else self._path(len(self._writers)),
             declared=declared,
-            wanted=self.features.get(name),
+            wanted=self.features.get(name) if self._keep_types else None,
             mixed=self._mixed,
         )
         self._writers[name] = writer

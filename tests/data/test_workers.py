@@ -1,0 +1,284 @@
+"""Worker processes: functions of all kinds travel, errors name who failed and where, no kill leaves anything behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import operator
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from plait.data import Dataset, load_from_disk
+from plait.errors import OptionError, WorkerError
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Dataset:
+    Dataset.from_dict({"a": list(range(500)), "t": [f"text {i}" for i in range(500)]}).save_to_disk(tmp_path / "d")
+    found = load_from_disk(tmp_path / "d")
+    assert isinstance(found, Dataset)
+    return found
+
+
+def children() -> list[psutil.Process]:
+    return psutil.Process().children()
+
+
+def double(row: dict[str, Any], rank: int) -> dict[str, Any]:
+    return {"b": row["a"] * 2, "rank": rank, "process": os.getpid()}
+
+
+def test_a_map_in_workers_is_in_order_and_each_has_neighbouring_rows(stored: Dataset) -> None:
+    made = stored.map(double, num_proc=2, with_rank=True)
+    assert made["b"][:] == [2 * a for a in range(500)]
+    ranks = made["rank"][:]
+    assert ranks == sorted(ranks)
+    assert set(ranks) == {0, 1}
+    assert abs(ranks.count(0) - 250) <= 32  # half, up to a piece: a sixteenth
+    assert len(set(made["process"][:])) == 2
+    assert os.getpid() not in made["process"][:]
+    assert not children()
+
+
+def test_the_key_does_not_hold_the_number_of_workers(stored: Dataset, home: Path) -> None:
+    factor = 3
+
+    def times(row: dict[str, Any]) -> dict[str, Any]:
+        return {"b": row["a"] * factor, "process": os.getpid()}
+
+    first = stored.map(times, num_proc=2)
+    second = stored.map(times)
+    assert first["process"][:] == second["process"][:]  # it was not computed again
+    odd = stored.filter(lambda row: row["a"] % 2 == 1, num_proc=2)
+    assert odd["a"][:] == list(range(1, 500, 2))
+    assert len(list((home / "data" / "results").glob("*/*"))) == 2
+    assert not list((home / "data" / "making").iterdir())
+
+
+def test_three_rows_and_two_workers_never_hang() -> None:
+    dataset = Dataset.from_dict({"a": [1, 2, 3]})
+    for _ in range(4):
+        assert dataset.map(operator.methodcaller("copy"), num_proc=2)["a"][:] == [1, 2, 3]
+        assert not children()
+
+
+def test_no_more_workers_than_work(caplog: pytest.LogCaptureFixture) -> None:
+    dataset = Dataset.from_dict({"a": [1, 2, 3]})
+    with caplog.at_level(logging.INFO, logger="plait.data"):
+        made = dataset.map(lambda batch: {"p": [os.getpid()] * 3}, batched=True, num_proc=8, desc="once")
+    assert made["p"][:] == [os.getpid()] * 3
+    assert caplog.messages == ["once: 1 workers instead of 8, because there is no more work to share out"]
+
+
+class Refused(Exception):
+    """An error with an argument that is not its message."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"refused with code {code}")
+        self.code = code
+
+    def __reduce__(self) -> Any:
+        return (Refused, (self.code,))
+
+
+def refuse(row: dict[str, Any]) -> dict[str, Any]:
+    if row["a"] == 433:
+        raise Refused(7)
+    return {"b": 1}
+
+
+def test_an_error_comes_back_as_itself_with_the_row_and_the_traceback(stored: Dataset, home: Path) -> None:
+    with pytest.raises(Refused, match="^refused with code 7$") as found:
+        stored.map(refuse, num_proc=2)
+    assert found.value.code == 7
+    assert found.value.__notes__ == ["The function was called for row 433."]
+    cause = str(found.value.__cause__)
+    assert isinstance(found.value.__cause__, WorkerError)
+    assert cause.startswith("map refuse: worker ")
+    assert " failed at rows 406 to 436:\nTraceback (most recent call last):\n" in cause
+    assert "raise Refused(7)\n" in cause
+    assert not (home / "data" / "results").exists()
+    assert not children()
+
+
+@pytest.mark.parametrize(
+    ("end", "text"),
+    [
+        (
+            lambda row: os.kill(os.getpid(), signal.SIGKILL),
+            r"^map: worker 0 \(process \d+\) was killed by SIGKILL at row \d\. The system kills processes when memory "
+            r"runs out; fewer workers or smaller batches need less\.$",
+        ),
+        (lambda row: os._exit(3), r"^map: worker 0 \(process \d+\) ended with status 3 at row \d\.$"),
+        (
+            lambda row: sys.exit("enough"),
+            r"^map: worker 0 \(process \d+\) failed at row \d:\nTraceback(.|\n)*enough\n$",
+        ),
+    ],
+    ids=["killed", "ended", "sys.exit"],
+)
+def test_a_worker_that_is_gone_is_named(end: Any, text: str) -> None:
+    def only_the_first(row: dict[str, Any], rank: int) -> None:
+        time.sleep(0.02)
+        if rank == 0:
+            end(row)
+
+    with pytest.raises(WorkerError, match=text):
+        Dataset.from_dict({"a": list(range(5))}).map(only_the_first, num_proc=2, with_rank=True, desc="map")
+    assert not children()
+
+
+def test_a_worker_that_cannot_start_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    dataset = Dataset.from_dict({"a": [1, 2, 3]})
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(
+        WorkerError,
+        match=r"^map: worker \d \(process \d+\) could not start: it ended with status 1; what it printed says why\.$",
+    ):
+        dataset.map(lambda row: row, num_proc=2)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "absent"))
+    with pytest.raises(WorkerError, match=r"^map: worker 0 could not start: .*No such file"):
+        dataset.map(lambda row: row, num_proc=2)
+
+
+def test_what_cannot_travel_is_named() -> None:
+    import threading
+
+    lock = threading.Lock()
+    with pytest.raises(OptionError) as found:
+        Dataset.from_dict({"a": [1, 2, 3]}).map(lambda row: {"l": lock.locked()}, num_proc=2)
+    assert str(found.value) == (
+        "map cannot be sent to workers: TypeError: cannot pickle '_thread.lock' object. Make what cannot be copied "
+        "inside the function, or leave out num_proc."
+    )
+
+
+SCRIPT = textwrap.dedent(
+    """
+    import os, sys, time
+    from plait.data import load_from_disk
+
+    class Scale:
+        def __init__(self, factor):
+            self.factor = factor
+        def __call__(self, value):
+            return value * self.factor
+
+    SCALE = Scale(2)
+
+    # no `if __name__ == "__main__"`: workers do not run this file
+    def slow(row, pause):
+        if row["a"] in (100, 400):
+            print("here", os.getpid(), flush=True)
+            time.sleep(pause)
+        return {"b": SCALE(row["a"])}
+    made = load_from_disk(sys.argv[1]).map(slow, num_proc=2, fn_kwargs={"pause": float(sys.argv[2])})
+    print("sum", sum(made["b"]), flush=True)
+    """
+)
+
+
+@pytest.fixture
+def script(tmp_path: Path, stored: Dataset) -> list[str]:
+    path = tmp_path / "main_script.py"
+    path.write_text(SCRIPT)
+    return [sys.executable, str(path), str(tmp_path / "d")]
+
+
+def gone(processes: list[int]) -> bool:
+    """Whether processes end within a few seconds; a worker looks once a second whether its parent lives."""
+    for _ in range(100):
+        if not any(psutil.pid_exists(process) and _running(process) for process in processes):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def _running(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_no_worker_outlives_its_parent_and_nothing_half_made_stays(
+    script: list[str], home: Path, number: signal.Signals
+) -> None:
+    process = subprocess.Popen([*script, "60"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    workers = [int(process.stdout.readline().split()[1]) for _ in range(2)]
+    assert len(set(workers)) == 2
+    process.send_signal(number)
+    _, error = process.communicate()
+    assert process.returncode != 0
+    assert gone(workers)
+    assert ("KeyboardInterrupt" in error) == (number == signal.SIGINT)
+    assert not list((home / "data").glob("results/*/*"))
+    # the same again, to its end: functions and objects of the script travel by value
+    done = subprocess.run([*script, "0"], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == f"sum {2 * sum(range(500))}"
+    (entry,) = (home / "data").glob("results/*/*/entry.json")
+    assert json.loads(entry.read_text())["rows"] == 500
+    assert not list((home / "data" / "making").iterdir())
+
+
+def test_a_worker_imports_nothing_heavy() -> None:
+    code = "import sys, plait.data.workers, plait.data.dataset; print('torch' in sys.modules, 'pandas' in sys.modules)"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["False", "False"]
+
+
+def test_a_silent_worker_is_named_in_the_log(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    from plait.data import workers
+
+    monkeypatch.setattr(workers, "SILENCE_SECONDS", 0.2)
+    monkeypatch.setattr(workers, "_LOOK_SECONDS", 0.1)
+
+    def sleep(row: dict[str, Any]) -> None:
+        time.sleep(0.8 if row["a"] == 1 else 0)
+
+    with caplog.at_level(logging.WARNING, logger="plait.data"):
+        Dataset.from_dict({"a": [0, 1]}).map(sleep, num_proc=2)
+    assert len(caplog.messages) == 1
+    assert "has finished no block of row 1 for 0 s" in caplog.messages[0]
+
+
+def test_progress_counts_the_rows_of_all_workers(monkeypatch: pytest.MonkeyPatch, stored: Dataset) -> None:
+    import contextlib
+    from collections.abc import Iterator
+
+    from plait.data import work
+
+    told: list[float] = []
+
+    class Counter:
+        def advance(self, steps: float = 1) -> None:
+            told.append(steps)
+
+        def note(self, text: str) -> None:
+            raise AssertionError(text)
+
+    @contextlib.contextmanager
+    def bar(title: str, total: float, unit: str) -> Iterator[Counter]:
+        assert (title, total, unit) == ("counted", 500, "rows")
+        yield Counter()
+
+    monkeypatch.setattr(work, "bar", bar)
+    stored.map(lambda row: {"b": 1}, num_proc=2, desc="counted")
+    assert sum(told) == 500
