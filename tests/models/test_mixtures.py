@@ -16,7 +16,7 @@ from plait.models.family import rules_for, topology
 from plait.models.files import new_model
 from plait.models.reader import Reader
 from plait.models.registry import family_of
-from plait.nn.spec import MLPSpec, MoESpec, Single
+from plait.nn.spec import MLPSpec, MoESpec, Single, SoftmaxRouterSpec
 from plait.weights.save import save_state
 
 SIZES = {
@@ -67,12 +67,13 @@ def test_what_a_mixture_is() -> None:
     assert isinstance(two, MoESpec)
     assert isinstance(three, MoESpec)
     assert isinstance(mixtral, MoESpec)
-    assert (two.experts, two.active, two.width, two.renormalise) == (4, 2, 6, False)
+    assert (two.experts, two.active, two.width, two.router) == (4, 2, 6, SoftmaxRouterSpec())
     assert two.shared is not None
     assert (two.shared.mlp.width, two.shared.gated) == (5632, True)  # the width is the default of the family
-    assert (three.renormalise, three.shared) == (False, None)
-    assert spec_of("qwen3_moe", norm_topk_prob=True).stack.layers[0].mlp.renormalise
-    assert (mixtral.experts, mixtral.width, mixtral.renormalise) == (4, 20, True)
+    assert (three.router, three.shared) == (SoftmaxRouterSpec(), None)
+    shares = SoftmaxRouterSpec(renormalise=True)
+    assert spec_of("qwen3_moe", norm_topk_prob=True).stack.layers[0].mlp.router == shares
+    assert (mixtral.experts, mixtral.width, mixtral.router) == (4, 20, shares)
 
 
 def test_windows() -> None:
@@ -94,13 +95,6 @@ def test_windows() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_refused(name: str) -> None:
-    reason = (
-        r"`output_router_logits` is True in config.json, and only False is supported for \w+: it adds a loss that "
-        r"balances the load of the experts \(router_aux_loss_coef\), which is not computed"
-    )
-    with pytest.raises(ConfigError, match=reason):
-        spec_of(name, output_router_logits=True)
-    spec_of(name, output_router_logits=False, router_aux_loss_coef=0.7)  # then the coefficient is used by nobody
     with pytest.raises(ConfigError, match=r"`num_experts_per_tok` must be at most the number of experts \(4\), but is"):
         spec_of(name, num_experts_per_tok=5)
     with pytest.raises(ConfigError, match=r"`num_(local_)?experts` must be a whole number of at least 1, but is 0"):

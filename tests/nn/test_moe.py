@@ -13,8 +13,17 @@ from torch.nn import functional
 from plait.errors import ConfigError
 from plait.nn.block import Layer
 from plait.nn.build import initialise
-from plait.nn.moe import Experts, MoE
-from plait.nn.spec import AttentionSpec, LayerSpec, MLPSpec, MoESpec, SharedExpertSpec, SublayerSpec
+from plait.nn.moe import Experts, MoE, load_balance
+from plait.nn.spec import (
+    AttentionSpec,
+    GroupedRouterSpec,
+    LayerSpec,
+    MLPSpec,
+    MoESpec,
+    SharedExpertSpec,
+    SoftmaxRouterSpec,
+    SublayerSpec,
+)
 
 # Sums of some ten float32 numbers of about 1, taken in another order, differ by some 1e-7.
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
@@ -23,11 +32,24 @@ PLAIN = MoESpec(experts=5, active=2, width=6, activation="silu")
 SHARED = MLPSpec(width=7, activation="silu", gated=True)
 SPECS = [
     PLAIN,
-    replace(PLAIN, renormalise=True),
+    replace(PLAIN, router=SoftmaxRouterSpec(renormalise=True)),
     replace(PLAIN, active=1, activation="gelu"),
     replace(PLAIN, active=5),
     replace(PLAIN, shared=SharedExpertSpec(mlp=SHARED)),
-    replace(PLAIN, active=3, renormalise=True, shared=SharedExpertSpec(mlp=SHARED, gated=True)),
+    replace(
+        PLAIN,
+        active=3,
+        router=SoftmaxRouterSpec(renormalise=True),
+        shared=SharedExpertSpec(mlp=SHARED, gated=True),
+    ),
+    replace(PLAIN, router=GroupedRouterSpec()),
+    MoESpec(
+        experts=8,
+        active=3,
+        width=6,
+        activation="silu",
+        router=GroupedRouterSpec(groups=4, chosen_groups=2, renormalise=True, scale=2.5),
+    ),
 ]
 
 
@@ -44,15 +66,30 @@ def tokens(*shape: int, seed: int = 1) -> Tensor:
     return torch.randn(*shape, WIDTH, generator=torch.Generator().manual_seed(seed))
 
 
+def _chosen(moe: MoE, token: Tensor) -> tuple[Tensor, list[int]]:
+    """The scores of all experts for a token, and the experts that it passes through."""
+    spec, router = moe.spec, moe.spec.router
+    scores = torch.exp(moe.router.weight @ token)
+    if isinstance(router, SoftmaxRouterSpec):
+        scores = scores / scores.sum()
+        return scores, sorted(range(spec.experts), key=lambda expert: -scores[expert].item())[: spec.active]
+    scores = scores / (1 + scores)
+    corrected = (scores + moe.router.correction).tolist()
+    size = spec.experts // router.groups
+    groups = [range(group * size, (group + 1) * size) for group in range(router.groups)]
+    groups.sort(key=lambda group: -sum(sorted(corrected[expert] for expert in group)[-2:]))
+    allowed = [expert for group in groups[: router.chosen_groups] for expert in group]
+    return scores, sorted(allowed, key=lambda expert: -corrected[expert])[: spec.active]
+
+
 def naive(moe: MoE, x: Tensor) -> Tensor:
     """One token after the other, one expert after the other, as the formula says it."""
     spec, act = moe.spec, {"silu": functional.silu, "gelu": functional.gelu}[moe.spec.activation]
     rows = []
     for token in x.reshape(-1, WIDTH):
-        scores = torch.exp(moe.router.weight @ token)
-        scores = scores / scores.sum()
-        best = sorted(range(spec.experts), key=lambda expert: -scores[expert].item())[: spec.active]
-        total = sum(scores[expert] for expert in best) if spec.renormalise else 1.0
+        scores, best = _chosen(moe, token)
+        total = sum(scores[expert] for expert in best) if spec.router.renormalise else 1.0
+        total = total / getattr(spec.router, "scale", 1.0)
         y = torch.zeros(WIDTH)
         for expert in best:
             gate, up, down = (part[expert] for part in (moe.experts.gate, moe.experts.up, moe.experts.down))
@@ -78,7 +115,7 @@ def test_equals_a_loop_over_tokens_and_experts(spec: MoESpec, shape: tuple[int, 
 @pytest.mark.parametrize("spec", SPECS)
 def test_gradients_equal_those_of_the_loop(spec: MoESpec) -> None:
     moe, x, weights = made(spec), tokens(3, 7).requires_grad_(), tokens(3, 7, seed=2)
-    places = [x, *moe.parameters()]
+    places = [x, *(parameter for parameter in moe.parameters() if parameter.requires_grad)]
     ours = torch.autograd.grad((moe(x) * weights).sum(), places)
     theirs = torch.autograd.grad((naive(moe, x) * weights).sum(), places)
     for mine, other in zip(ours, theirs, strict=True):
@@ -88,7 +125,7 @@ def test_gradients_equal_those_of_the_loop(spec: MoESpec) -> None:
 
 def test_only_chosen_experts_compute_and_only_on_their_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
     moe, x = made(PLAIN), tokens(9)
-    expected, (_, chosen) = moe(x), moe.route(x)
+    expected, (_, chosen, _) = moe(x), moe.router.route(x)
     counts = chosen.flatten().bincount(minlength=5).tolist()
     seen: list[int] = []
     plain = moe.experts.activation
@@ -115,8 +152,11 @@ def test_a_token_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_scores_are_taken_in_float32() -> None:
-    moe, x = made(replace(PLAIN, active=3, renormalise=True)).to(torch.bfloat16), tokens(50).to(torch.bfloat16)
-    factors, chosen = moe.route(x)
+    moe, x = (
+        made(replace(PLAIN, active=3, router=SoftmaxRouterSpec(renormalise=True))).to(torch.bfloat16),
+        tokens(50).to(torch.bfloat16),
+    )
+    factors, chosen, _ = moe.router.route(x)
     assert factors.dtype == torch.float32
     # In bfloat16 the three factors would miss 1 by up to 2^-8; in float32 by a few 2^-24.
     torch.testing.assert_close(factors.sum(dim=-1), torch.ones(50), rtol=0, atol=2**-22)
@@ -178,3 +218,40 @@ def test_a_layer_has_a_mixture_where_its_spec_says_so() -> None:
     assert all(parameter.is_meta for parameter in sparse.parameters())
     assert isinstance(sparse.mlp.experts, Experts)
     assert isinstance(sparse.mlp.router, nn.Linear)
+
+
+def test_groups_that_do_not_fit() -> None:
+    spec = replace(PLAIN, experts=8, router=GroupedRouterSpec(groups=4, chosen_groups=1))
+    MoE(spec, WIDTH)
+    with pytest.raises(ConfigError, match=r"1 of 4 groups hold 2 of the 8 experts, but 3 are to be `active`"):
+        MoE(replace(spec, active=3), WIDTH)
+    with pytest.raises(ConfigError, match=r"`groups` must divide the 8 experts and .* they are 3 and 1"):
+        MoE(replace(spec, router=GroupedRouterSpec(groups=3)), WIDTH)
+    with pytest.raises(ConfigError, match=r"`chosen_groups` be at most that many, but they are 4 and 5"):
+        MoE(replace(spec, router=GroupedRouterSpec(groups=4, chosen_groups=5)), WIDTH)
+
+
+def test_the_correction_chooses_and_does_not_weigh() -> None:
+    spec = replace(PLAIN, active=1, router=GroupedRouterSpec())
+    moe, x = made(spec), tokens(9)
+    with torch.no_grad():
+        moe.router.correction.copy_(torch.tensor([0.0, 0.0, 0.0, 2.0, 0.0]))
+    factors, chosen, scores = moe.router.route(x)
+    assert chosen.tolist() == [[3]] * 9  # a sigmoid is below 1, so 2 wins
+    assert torch.equal(factors[:, 0], scores[:, 3].sigmoid())
+    assert not moe.router.correction.requires_grad
+
+
+def test_the_balance_of_a_hand_made_choice() -> None:
+    # Two tokens, three experts, one active. Probabilities of token 0: 1/2, 1/4, 1/4; of token 1: 1/8, 1/8, 3/4.
+    scores = torch.tensor([[0.5, 0.25, 0.25], [0.125, 0.125, 0.75]]).log()
+    # Chosen: half of the tokens expert 0, half expert 2. Mean probabilities: 5/16, 3/16, 1/2.
+    expected = 3 * (0.5 * 5 / 16 + 0.5 * 0.5)
+    assert load_balance([scores], active=1).item() == pytest.approx(expected, rel=1e-6)
+    # The same layer twice changes no mean; padding does not count.
+    assert load_balance([scores, scores], active=1).item() == pytest.approx(expected, rel=1e-6)
+    alone = load_balance([scores], active=1, valid=torch.tensor([[True], [False]]))
+    assert alone.item() == pytest.approx(3 * 0.5, rel=1e-6)
+    even = torch.zeros(4, 3)
+    even[0, 0] = even[1, 1] = even[2, 2] = even[3, 0] = 1e-3
+    assert load_balance([even], active=3).item() == pytest.approx(3, rel=1e-3)  # all chosen: 3 is as even as can be

@@ -55,6 +55,21 @@ OPT |= {"init_std": 0.2, "max_position_embeddings": 40}
 
 MIXTURE = {**GATED, "moe_intermediate_size": 12, "num_experts": 5, "num_experts_per_tok": 2}
 
+LATENT = {**{key: value for key, value in GATED.items() if key != "num_key_value_heads"}, "moe_intermediate_size": 12}
+LATENT |= {"n_routed_experts": 8, "n_group": 4, "topk_group": 2, "num_experts_per_tok": 3, "first_k_dense_replace": 1}
+LATENT |= {"kv_lora_rank": 12, "q_lora_rank": 10, "qk_rope_head_dim": 8, "qk_nope_head_dim": 6, "v_head_dim": 5}
+LATENT |= {"num_key_value_heads": 4, "max_position_embeddings": 64}
+YARN = {
+    "rope_type": "yarn",
+    "rope_theta": 100.0,
+    "factor": 4.0,
+    "beta_fast": 4.0,
+    "beta_slow": 1.0,
+    "original_max_position_embeddings": 16,
+    "mscale": 0.7,
+    "mscale_all_dim": 1.3,
+}
+
 # name -> configuration class, its values, tasks
 DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
     "qwen3": ("Qwen3Config", {**GATED, "head_dim": 12}, ALL),
@@ -115,6 +130,23 @@ DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
             "num_experts_per_tok": 3,
             "head_dim": 12,
             "sliding_window": 5,
+            "tie_word_embeddings": True,
+        },
+        LANGUAGE,
+    ),
+    "deepseek_v3": ("DeepseekV3Config", LATENT, NO_SPAN),
+    "deepseek_v3-yarn": ("DeepseekV3Config", {**LATENT, "rope_parameters": YARN}, LANGUAGE),
+    "deepseek_v3-plain-queries": (
+        "DeepseekV3Config",
+        {
+            **LATENT,
+            "q_lora_rank": None,
+            "attention_bias": True,
+            "rope_interleave": False,
+            "n_group": 1,
+            "topk_group": 1,
+            "n_shared_experts": 2,
+            "norm_topk_prob": False,
             "tie_word_embeddings": True,
         },
         LANGUAGE,
@@ -258,6 +290,23 @@ CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "mixtral router": ("mixtral", {}, "layers.1.mlp.gate.weight"),
     "mixtral expert": ("mixtral", {}, "layers.2.mlp.experts.down_proj"),
     "mixtral window": ("mixtral-window", {"sliding_window": 4}, None),
+    "deepseek_v3 eps": ("deepseek_v3", EPS, None),
+    "deepseek_v3 theta": ("deepseek_v3", THETA, None),
+    "deepseek_v3 scale": ("deepseek_v3", {}, "scale"),
+    "deepseek_v3 pairs": ("deepseek_v3", {"rope_interleave": False}, None),
+    "deepseek_v3 groups": ("deepseek_v3", {"topk_group": 3}, None),
+    "deepseek_v3 active": ("deepseek_v3", {"num_experts_per_tok": 2}, None),
+    "deepseek_v3 factor": ("deepseek_v3", {"routed_scaling_factor": 2.4}, None),
+    "deepseek_v3 shares": ("deepseek_v3", {"norm_topk_prob": False}, None),
+    "deepseek_v3 one group": ("deepseek_v3-plain-queries", {"n_group": 2}, None),
+    "deepseek_v3 router": ("deepseek_v3", {}, "layers.1.mlp.gate.weight"),
+    "deepseek_v3 shared": ("deepseek_v3", {}, "layers.2.mlp.shared_experts.up_proj.weight"),
+    "deepseek_v3 latent norm": ("deepseek_v3", {}, "layers.2.self_attn.kv_a_layernorm.weight"),
+    "deepseek_v3 query norm": ("deepseek_v3", {}, "layers.1.self_attn.q_a_layernorm.weight"),
+    "deepseek_v3 values": ("deepseek_v3", {}, "layers.0.self_attn.kv_b_proj.weight"),
+    "deepseek_v3 bias": ("deepseek_v3-plain-queries", {}, "layers.1.self_attn.kv_a_proj_with_mqa.bias"),
+    "deepseek_v3 mscale": ("deepseek_v3-yarn", {"rope_parameters": {**YARN, "mscale_all_dim": 1.2}}, None),
+    "deepseek_v3 yarn": ("deepseek_v3-yarn", {"rope_parameters": {**YARN, "factor": 3.0}}, None),
     "gemma2 eps": ("gemma2", EPS, None),
     "gemma2 theta": ("gemma2", THETA, None),
     "gemma2 scale": ("gemma2", {}, "scale"),

@@ -168,6 +168,9 @@ def reference(case: Case, task: str, *, seed: int = 0, **changes: Any) -> Any:
             noise = torch.randn(parameter.shape, generator=generator) * 0.2
             norm = ("norm" in name.lower() or ".ln_" in f".{name}") and name.endswith("weight")
             parameter.copy_(1 + noise if norm else noise)
+        for name, buffer in sorted(model.named_buffers()):
+            if name.endswith("correction_bias"):  # the only numbers of a file that are no parameters
+                buffer.normal_(std=0.2, generator=generator)
         for head in (getattr(getattr(model, "cls", model), "predictions", None), getattr(model, "lm_head", None)):
             if hasattr(head, "decoder"):
                 # Untied, the reference keeps a second bias that no forward reads.

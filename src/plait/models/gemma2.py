@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from plait.models import llama
+from plait.models import decoders
 from plait.models.positions import rope, sliding_layers
 from plait.models.reader import Reader
 from plait.nn.spec import (
@@ -59,7 +59,7 @@ IGNORED = {
     "cache_implementation": "how another library keeps keys and values",
     "final_logit_softcapping": "bounds scores over words; the language head reads it",
     "hidden_act": "an older key; `hidden_activation` holds the function that the checkpoints were trained with",
-    "max_position_embeddings": llama.IGNORED["max_position_embeddings"],
+    "max_position_embeddings": decoders.NO_LIMIT,
 }
 
 
@@ -128,11 +128,11 @@ def language(reader: Reader) -> LanguageHeadSpec:
 
 
 NAMES = {
-    **llama.NAMES,
+    **decoders.NAMES,
     "layers.{i}.post_attention_layernorm.weight": "stack.layers.{i}.around_attention.branch.weight",
     "layers.{i}.pre_feedforward_layernorm.weight": "stack.layers.{i}.around_mlp.before.weight",
     "layers.{i}.post_feedforward_layernorm.weight": "stack.layers.{i}.around_mlp.branch.weight",
 }
 
-RULES = llama.names(NAMES)
-HEADS = llama.heads(NAME, NAMES, language=language, without=["question_answering"])
+RULES = decoders.names(NAMES)
+HEADS = decoders.heads(NAME, NAMES, language=language, without=["question_answering"])

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from plait.errors import ConfigError
-from plait.models import gemma2, llama
+from plait.models import decoders, gemma2
 from plait.models.positions import rope, rotation, sliding_layers
 from plait.models.reader import Reader
 from plait.nn.spec import LanguageHeadSpec, MaskSpec, RopeSpec, Single
@@ -66,8 +66,8 @@ def _language(reader: Reader) -> LanguageHeadSpec:
     return gemma2.language(reader)
 
 
-_NAMES = {**gemma2.NAMES, **llama.QK_NORMS}
+_NAMES = {**gemma2.NAMES, **decoders.QK_NORMS}
 
-RULES = llama.names(_NAMES)
-HEADS = llama.heads(NAME, _NAMES, language=_language, without=["question_answering", "token_classification"])
+RULES = decoders.names(_NAMES)
+HEADS = decoders.heads(NAME, _NAMES, language=_language, without=["question_answering", "token_classification"])
 HEADS["causal_lm"] = replace(HEADS["causal_lm"], architecture="Gemma3ForCausalLM")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from plait.models import llama
+from plait.models import decoders, llama
 from plait.models.positions import rope
 from plait.models.reader import Reader
 from plait.nn.spec import ProjectionBias, Single
@@ -41,8 +41,8 @@ IGNORED = llama.IGNORED
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
     bias, layers = reader.flag("attention_bias"), reader.integer("num_hidden_layers")
-    rotation = replace(rope(reader, dim=llama.head_dim(reader), partial=0.5), interleaved=True)
-    return llama.decoder(
+    rotation = replace(rope(reader, dim=decoders.head_dim(reader), partial=0.5), interleaved=True)
+    return decoders.decoder(
         reader,
         attention_bias=ProjectionBias(query=bias, key=bias, value=bias),
         mlp_bias=False,
@@ -53,10 +53,10 @@ def spec(reader: Reader) -> Single:
 
 
 _NAMES = {
-    **llama.JOINED_MLP,
+    **decoders.JOINED_MLP,
     "layers.{i}.post_self_attn_layernorm.weight": "stack.layers.{i}.around_attention.branch.weight",
     "layers.{i}.post_mlp_layernorm.weight": "stack.layers.{i}.around_mlp.branch.weight",
 }
 
-RULES = llama.names(_NAMES, llama.GATE_AND_UP)
-HEADS = llama.heads(NAME, without=["question_answering"])
+RULES = decoders.names(_NAMES, decoders.GATE_AND_UP)
+HEADS = decoders.heads(NAME, without=["question_answering"])

@@ -11,9 +11,9 @@ import math
 from typing import TYPE_CHECKING
 
 from plait.errors import ConfigError
-from plait.models import llama
+from plait.models import decoders
 from plait.models.config import Config
-from plait.models.family import Head, pre_norm_layer
+from plait.models.family import pre_norm_layer
 from plait.models.reader import Reader
 from plait.nn.spec import (
     AttentionSpec,
@@ -22,13 +22,12 @@ from plait.nn.spec import (
     MaskSpec,
     MLPSpec,
     NormSpec,
-    PoolSpec,
     ProjectionBias,
     Single,
     StackSpec,
     TextFrontendSpec,
 )
-from plait.weights.rules import Rules, ignore, rename, split, tied, transpose
+from plait.weights.rules import Rules, ignore, rename, split, transpose
 
 if TYPE_CHECKING:
     from torch import nn
@@ -158,25 +157,4 @@ RULES = Rules(
     prefixes=("transformer.",),
 )
 
-HEADS = {
-    "base": Head(architecture="GPT2Model"),
-    "causal_lm": Head(
-        architecture="GPT2LMHeadModel", spec=llama.language, rules=(tied("lm_head.weight", "head.projection.weight"),)
-    ),
-    "sequence_classification": Head(
-        architecture="GPT2ForSequenceClassification",
-        pool=PoolSpec(where="last"),
-        spec=llama.classifier,
-        rules=(rename("score.{wb}", "head.projection.{wb}"),),
-    ),
-    "token_classification": Head(
-        architecture="GPT2ForTokenClassification",
-        spec=_token_classifier,
-        rules=(rename("classifier.{wb}", "head.projection.{wb}"),),
-    ),
-    "question_answering": Head(
-        architecture="GPT2ForQuestionAnswering",
-        spec=llama.ends,
-        rules=(rename("qa_outputs.{wb}", "head.projection.{wb}"),),
-    ),
-}
+HEADS = decoders.heads(NAME, None, writer="LMHeadModel", tokens=_token_classifier, token_scores="classifier")

@@ -6,9 +6,9 @@ query, key and value of each head as one.
 
 from __future__ import annotations
 
-from plait.models import llama
+from plait.models import decoders
 from plait.models.config import Config
-from plait.models.family import Head, pre_norm_layer
+from plait.models.family import pre_norm_layer
 from plait.models.positions import rope
 from plait.models.reader import Reader
 from plait.nn.spec import (
@@ -19,7 +19,6 @@ from plait.nn.spec import (
     MLPSpec,
     NormSpec,
     ParallelLayerSpec,
-    PoolSpec,
     ProjectionBias,
     Single,
     StackSpec,
@@ -56,7 +55,7 @@ DEFAULTS = {
 }
 
 IGNORED = {
-    "max_position_embeddings": llama.IGNORED["max_position_embeddings"],
+    "max_position_embeddings": decoders.NO_LIMIT,
     "rotary_emb_base": "read as rope_theta",
     "rotary_pct": "read as partial_rotary_factor",
 }
@@ -65,7 +64,7 @@ IGNORED = {
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
     norm = NormSpec(kind="layer", eps=reader.number("layer_norm_eps"), bias=True)
-    heads, dim = reader.integer("num_attention_heads"), llama.head_dim(reader)
+    heads, dim = reader.integer("num_attention_heads"), decoders.head_dim(reader)
     bias, dropout = reader.flag("attention_bias"), reader.probability("hidden_dropout")
     attention = AttentionSpec(
         heads=heads,
@@ -110,27 +109,10 @@ def _token_classifier(reader: Reader) -> ClassifierHeadSpec:
     return ClassifierHeadSpec(labels=reader.integer("num_labels"), dropout=reader.probability("classifier_dropout"))
 
 
-HEADS = {
-    "base": Head(architecture="GPTNeoXModel"),
-    "causal_lm": Head(
-        architecture="GPTNeoXForCausalLM",
-        spec=llama.language,
-        rules=(tied("lm_head.weight", "head.projection.weight", also=["embed_out.weight"]),),
-    ),
-    "sequence_classification": Head(
-        architecture="GPTNeoXForSequenceClassification",
-        pool=PoolSpec(where="last"),
-        spec=llama.classifier,
-        rules=(rename("score.{wb}", "head.projection.{wb}"),),
-    ),
-    "token_classification": Head(
-        architecture="GPTNeoXForTokenClassification",
-        spec=_token_classifier,
-        rules=(rename("classifier.{wb}", "head.projection.{wb}"),),
-    ),
-    "question_answering": Head(
-        architecture="GPTNeoXForQuestionAnswering",
-        spec=llama.ends,
-        rules=(rename("qa_outputs.{wb}", "head.projection.{wb}"),),
-    ),
-}
+HEADS = decoders.heads(
+    NAME,
+    None,
+    scores=tied("lm_head.weight", "head.projection.weight", also=["embed_out.weight"]),
+    tokens=_token_classifier,
+    token_scores="classifier",
+)

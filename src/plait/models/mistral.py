@@ -5,7 +5,7 @@ Configuration: https://huggingface.co/mistralai/Mistral-7B-v0.1.
 
 from __future__ import annotations
 
-from plait.models import llama
+from plait.models import decoders, llama
 from plait.models.reader import Reader
 from plait.nn.spec import ProjectionBias, Single
 
@@ -37,7 +37,7 @@ IGNORED = llama.IGNORED
 
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
-    return llama.decoder(
+    return decoders.decoder(
         reader,
         attention_bias=ProjectionBias(),
         mlp_bias=False,
@@ -46,4 +46,4 @@ def spec(reader: Reader) -> Single:
 
 
 RULES = llama.RULES
-HEADS = llama.heads(NAME, span=RULES)
+HEADS = decoders.heads(NAME, span=RULES)

@@ -5,11 +5,11 @@ Configuration: https://huggingface.co/mistralai/Mixtral-8x7B-v0.1.
 
 from __future__ import annotations
 
-from plait.models import llama, mixture
+from plait.models import decoders, llama, mixture
 from plait.models.config import Config
 from plait.models.reader import Reader
-from plait.nn.spec import ProjectionBias, Single
-from plait.weights.rules import Rules
+from plait.nn.spec import ProjectionBias, Single, SoftmaxRouterSpec
+from plait.weights.rules import Rules, read_only, rename
 
 NAME = "Mixtral"
 
@@ -52,9 +52,9 @@ def spec(reader: Reader) -> Single:
         reader,
         experts=reader.integer("num_local_experts"),
         width=reader.integer("intermediate_size"),
-        renormalise=True,
+        router=SoftmaxRouterSpec(renormalise=True),
     )
-    return llama.decoder(
+    return decoders.decoder(
         reader,
         attention_bias=ProjectionBias(),
         mlp_bias=False,
@@ -64,8 +64,9 @@ def spec(reader: Reader) -> Single:
 
 
 _BLOCK = "layers.{i}.block_sparse_moe."
-_NAMES = {theirs: ours for theirs, ours in llama.NAMES.items() if ".mlp." not in theirs}
+_NAMES = {theirs: ours for theirs, ours in decoders.NAMES.items() if ".mlp." not in theirs}
 _NAMES[_BLOCK + "gate.weight"] = "stack.layers.{i}.mlp.router.weight"
+_ROUTER = read_only(rename("model.layers.{i}.mlp.gate.weight", _NAMES[_BLOCK + "gate.weight"]))
 _EXPERTS = {
     _BLOCK + f"experts.{{e}}.{theirs}.weight": f"stack.layers.{{i}}.mlp.experts.{ours}"
     for theirs, ours in (("w1", "gate"), ("w3", "up"), ("w2", "down"))
@@ -74,7 +75,7 @@ _EXPERTS = {
 
 def RULES(config: Config) -> Rules:
     """The names of the stack's weights."""
-    return mixture.names(_NAMES, _EXPERTS, count=config.num_local_experts)
+    return mixture.names(_NAMES, _ROUTER, experts=_EXPERTS, count=config.num_local_experts)
 
 
-HEADS = llama.heads(NAME, span=RULES)
+HEADS = decoders.heads(NAME, span=RULES)

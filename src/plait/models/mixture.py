@@ -1,7 +1,7 @@
 """Mixtures of experts as configurations and files write them: the one place that understands them.
 
-`num_experts_per_tok` and `output_router_logits`; which layers are sparse by `decoder_sparse_step` and
-`mlp_only_layers`; weights of experts, a tensor each. No torch here.
+`num_experts_per_tok`; which layers are sparse by `decoder_sparse_step` and `mlp_only_layers`; weights of experts, a
+tensor each or those of a layer in one. No torch here.
 """
 
 from __future__ import annotations
@@ -9,24 +9,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from plait.errors import ConfigError
-from plait.models import llama
+from plait.models import decoders
 from plait.models.reader import Reader
-from plait.nn.spec import MLPSpec, MoESpec, SharedExpertSpec
-from plait.weights.rules import Rules, stack
+from plait.nn.spec import GroupedRouterSpec, MLPSpec, MoESpec, SharedExpertSpec, SoftmaxRouterSpec
+from plait.weights.rules import Rule, Rules, read_only, rename, split, stack
 
 
 def mixture(
-    reader: Reader, *, experts: int, width: int, renormalise: bool, shared: SharedExpertSpec | None = None
+    reader: Reader,
+    *,
+    experts: int,
+    width: int,
+    router: SoftmaxRouterSpec | GroupedRouterSpec,
+    shared: SharedExpertSpec | None = None,
 ) -> MoESpec:
-    """The feed-forward part of a sparse layer.
-
-    Raises `ConfigError` where more experts are active than there are, and where training is asked to balance them.
-    """
-    reader.only(
-        "output_router_logits",
-        False,
-        reason="it adds a loss that balances the load of the experts (router_aux_loss_coef), which is not computed",
-    )
+    """The feed-forward part of a sparse layer. Raises `ConfigError` where more experts are active than there are."""
     active = reader.integer("num_experts_per_tok")
     if active > experts:
         raise ConfigError(
@@ -38,7 +35,7 @@ def mixture(
         active=active,
         width=width,
         activation=reader.activation("hidden_act"),
-        renormalise=renormalise,
+        router=router,
         shared=shared,
     )
 
@@ -62,14 +59,26 @@ EXPERTS = {"layers.{i}.mlp.experts.{e}.{p:gate|up|down}_proj.weight": "stack.lay
 
 def names(
     table: Mapping[str, str],
+    *more: Rule,
     experts: Mapping[str, str] = EXPERTS,
-    *,
     count: int,
     prefix: str = "model.",
     other: str = "transformer.",
 ) -> Rules:
-    """`llama.names` for `table`, and the weights of `count` experts, in whose names {e} is the expert."""
+    """`decoders.names` for `table`, and the weights of `count` experts, in whose names {e} is the expert.
+
+    Files that hold the experts of a layer as two tensors are read as well.
+    """
     stacks = [
         stack(prefix + theirs, ours, over="e", count=count, also=[other + theirs]) for theirs, ours in experts.items()
     ]
-    return llama.names(table, *stacks, prefix=prefix, other=other)
+    joined = [read_only(rule) for start in (prefix, other) for rule in _joined(start + "layers.{i}.mlp.experts.")]
+    return decoders.names(table, *stacks, *joined, *more, prefix=prefix, other=other)
+
+
+def _joined(theirs: str) -> tuple[Rule, Rule]:
+    """All experts of a layer, each with gate above up, and all their down projections."""
+    ours = "stack.layers.{i}.mlp.experts."
+    return split(theirs + "gate_up_proj", [ours + "gate", ours + "up"], dim=1), rename(
+        theirs + "down_proj", ours + "down"
+    )

@@ -25,10 +25,12 @@ from plait.models.pretrained import Pretrained
 from plait.models.registry import family_of
 from plait.models.tasks import TASKS
 from plait.nn.cache import Cache
+from plait.nn.moe import load_balance
 from plait.nn.record import Recorder
+from plait.nn.spec import MoESpec
 from plait.nn.topology import SingleModel
 
-_EXTRAS = ("past_key_values", "hidden_states", "attentions")
+_EXTRAS = ("past_key_values", "hidden_states", "attentions", "router_logits", "aux_loss")
 
 
 class PretrainedModel(Pretrained):
@@ -93,6 +95,7 @@ class PretrainedModel(Pretrained):
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        output_router_logits: bool | None = None,
         return_dict: bool | None = None,
         logits_to_keep: int = 0,
     ) -> Any:
@@ -103,8 +106,9 @@ class PretrainedModel(Pretrained):
         1, T) count from 0 when None. `head_mask` (heads,) or (layers, heads) multiplies each head's contribution.
         `past_key_values` is the cache of an earlier call, to which this one appends. `use_cache` returns the cache; by
         default a language model does so outside training. `logits_to_keep` scores only that many last positions, 0
-        means all. Multiple choice has (B, choices, T). Raises OptionError for arguments that contradict each other or
-        the task.
+        means all. `output_router_logits` returns the scores of every mixture of experts and, where the configuration
+        has a `router_aux_loss_coef`, how unevenly they choose, which joins the loss. Multiple
+        choice has (B, choices, T). Raises OptionError for arguments that contradict each other or the task.
         """
         task = TASKS[self.task]
         answers = self._answers(
@@ -129,11 +133,10 @@ class PretrainedModel(Pretrained):
         if memory is None and keeps_cache:
             memory = Cache(self.network.stack.depth)
         arguments = given.translated(self, memory)
-        record = None
-        if self._asked(output_hidden_states, "output_hidden_states") or self._asked(
-            output_attentions, "output_attentions"
-        ):
-            record = Recorder(attentions=self._asked(output_attentions, "output_attentions"))
+        shows = {"hidden_states": self._asked(output_hidden_states, "output_hidden_states")}
+        shows["attentions"] = self._asked(output_attentions, "output_attentions")
+        routes = self._asked(output_router_logits, "output_router_logits")
+        record = Recorder(attentions=shows["attentions"]) if routes or any(shows.values()) else None
         keep = logits_to_keep or None
         with heads_multiplied(self.layers, head_mask):
             hidden = self.network(**arguments, cache=memory, record=record, keep=keep)
@@ -147,14 +150,16 @@ class PretrainedModel(Pretrained):
             values["logits"] = values["logits"].view(-1, given.choices)
         values["past_key_values"] = memory if keeps_cache else None
         terms = task.loss(values, answers, self.config) if answers and task.loss else None
+        if record is not None and routes:
+            values |= self._routed(record, arguments["valid"])
+            if terms is not None and "aux_loss" in values:
+                terms = terms.plus(self.config.router_aux_loss_coef * values["aux_loss"])
         if terms is not None:
             values["loss"] = terms.mean()
         if record is not None:
-            values |= self._recorded(record, head_mask)
-            if not self._asked(output_hidden_states, "output_hidden_states"):
-                del values["hidden_states"]
+            values |= {name: part for name, part in self._recorded(record, head_mask).items() if shows[name]}
         recall = None
-        if record is None and past_key_values is None and not self.training:
+        if not any(shows.values()) and past_key_values is None and not self.training:
             recall = self._recall(arguments, head_mask)
         output = Output((*task.fields, *_EXTRAS), values, loss_terms=terms, recall=recall)
         wants_tuple = not (self.config.return_dict if return_dict is None else return_dict)
@@ -196,6 +201,16 @@ class PretrainedModel(Pretrained):
             values["attentions"] = tuple(
                 part if factor is None else part * factor[:, None, None] for part, factor in pairs
             )
+        return values
+
+    def _routed(self, record: Recorder, valid: Tensor | None) -> dict[str, Any]:
+        """The scores by which the mixtures chose, and how unevenly they did where the configuration weighs that."""
+        mixtures = [layer.mlp for layer in self.network.spec.stack.layers if isinstance(layer.mlp, MoESpec)]
+        if not mixtures:
+            raise OptionError("`output_router_logits` was asked for, but this model has no mixture of experts.")
+        values: dict[str, Any] = {"router_logits": tuple(record.routed)}
+        if self.config.get("router_aux_loss_coef") is not None:
+            values["aux_loss"] = load_balance(record.routed, active=mixtures[0].active, valid=valid)
         return values
 
     def _recall(self, arguments: dict[str, Any], head_mask: Tensor | None) -> Any:

@@ -5,9 +5,9 @@ Configuration: https://huggingface.co/facebook/opt-125m.
 
 from __future__ import annotations
 
-from plait.models import llama
+from plait.models import decoders
 from plait.models.config import Config
-from plait.models.family import Head, post_norm_layer, pre_norm_layer
+from plait.models.family import post_norm_layer, pre_norm_layer
 from plait.models.reader import Reader
 from plait.nn.spec import (
     AttentionSpec,
@@ -15,13 +15,12 @@ from plait.nn.spec import (
     MaskSpec,
     MLPSpec,
     NormSpec,
-    PoolSpec,
     ProjectionBias,
     Single,
     StackSpec,
     TextFrontendSpec,
 )
-from plait.weights.rules import Rules, rename, tied
+from plait.weights.rules import Rules, rename
 
 NAME = "OPT"
 
@@ -66,7 +65,7 @@ def spec(reader: Reader) -> Single:
     reader.only("word_embed_proj_dim", width, reason="its token vectors have the width of its layers")
     reader.only("layer_norm_elementwise_affine", True, reason="its norms have weights")
     norm = NormSpec(kind="layer", eps=1e-5, bias=True)
-    bias, dim, dropout = reader.flag("enable_bias"), llama.head_dim(reader), reader.probability("dropout")
+    bias, dim, dropout = reader.flag("enable_bias"), decoders.head_dim(reader), reader.probability("dropout")
     attention = AttentionSpec(
         heads=heads,
         kv_heads=heads,
@@ -117,20 +116,4 @@ def RULES(config: Config) -> Rules:
     return Rules(*(rename("model.decoder." + theirs, ours) for theirs, ours in table.items()), prefixes=("model.",))
 
 
-HEADS = {
-    "base": Head(architecture="OPTModel"),
-    "causal_lm": Head(
-        architecture="OPTForCausalLM", spec=llama.language, rules=(tied("lm_head.weight", "head.projection.weight"),)
-    ),
-    "sequence_classification": Head(
-        architecture="OPTForSequenceClassification",
-        pool=PoolSpec(where="last"),
-        spec=llama.classifier,
-        rules=(rename("score.{wb}", "head.projection.{wb}"),),
-    ),
-    "question_answering": Head(
-        architecture="OPTForQuestionAnswering",
-        spec=llama.ends,
-        rules=(rename("qa_outputs.{wb}", "head.projection.{wb}"),),
-    ),
-}
+HEADS = decoders.heads(NAME, None, without=["token_classification"])

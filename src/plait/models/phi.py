@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from plait.models import llama
+from plait.models import decoders, llama
 from plait.models.positions import rope
 from plait.models.reader import Reader
 from plait.nn.spec import (
@@ -54,7 +54,7 @@ IGNORED = llama.IGNORED
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
     norm = NormSpec(kind="layer", eps=reader.number("layer_norm_eps"), bias=True)
-    heads, dim = reader.integer("num_attention_heads"), llama.head_dim(reader)
+    heads, dim = reader.integer("num_attention_heads"), decoders.head_dim(reader)
     layer = ParallelLayerSpec(
         attention=AttentionSpec(
             heads=heads,
@@ -82,7 +82,7 @@ def spec(reader: Reader) -> Single:
 
 
 def _language(reader: Reader) -> LanguageHeadSpec:
-    return replace(llama.language(reader), bias=True)
+    return replace(decoders.language(reader), bias=True)
 
 
 _NAMES = {
@@ -99,7 +99,7 @@ _NAMES = {
     "final_layernorm.{wb}": "stack.norm.{wb}",
 }
 
-RULES = llama.names(_NAMES)
-HEADS = llama.heads(NAME, language=_language, without=["question_answering"])
+RULES = decoders.names(_NAMES)
+HEADS = decoders.heads(NAME, language=_language, without=["question_answering"])
 _LANGUAGE = HEADS["causal_lm"]
 HEADS["causal_lm"] = replace(_LANGUAGE, rules=(*_LANGUAGE.rules, rename("lm_head.bias", "head.projection.bias")))

@@ -5,7 +5,7 @@ Configuration: https://huggingface.co/microsoft/Phi-4-mini-instruct. Long texts 
 
 from __future__ import annotations
 
-from plait.models import llama
+from plait.models import decoders, llama
 from plait.models.config import Config
 from plait.models.positions import rope
 from plait.models.reader import Reader
@@ -46,17 +46,17 @@ def spec(reader: Reader) -> Single:
     for key in ("full_attn_mod", "interpolate_factor"):
         reader.only(key, 1, reason="all its layers are alike, and `rope_scaling` alone stretches positions")
     layers = reader.integer("num_hidden_layers")
-    return llama.decoder(
+    return decoders.decoder(
         reader,
         attention_bias=ProjectionBias(),
         mlp_bias=False,
         windows=[reader.optional_integer("sliding_window")] * layers,
-        rotations=[rope(reader, dim=llama.head_dim(reader), partial=1.0)] * layers,
+        rotations=[rope(reader, dim=decoders.head_dim(reader), partial=1.0)] * layers,
         dropout=reader.probability("resid_pdrop"),
     )
 
 
-_NAMES = {theirs: ours for theirs, ours in llama.JOINED_MLP.items() if "attn" not in theirs or "o_proj" in theirs}
+_NAMES = {theirs: ours for theirs, ours in decoders.JOINED_MLP.items() if "attn" not in theirs or "o_proj" in theirs}
 
 
 def RULES(config: Config) -> Rules:
@@ -64,7 +64,7 @@ def RULES(config: Config) -> Rules:
     heads, kv_heads = config.num_attention_heads, config.num_key_value_heads or config.num_attention_heads
     parts = [f"stack.layers.{{i}}.attention.{part}.weight" for part in ("query", "key", "value")]
     joined = split("model.layers.{i}.self_attn.qkv_proj.weight", parts, sizes=(heads, kv_heads, kv_heads))
-    return llama.names(_NAMES, joined, llama.GATE_AND_UP)
+    return decoders.names(_NAMES, joined, decoders.GATE_AND_UP)
 
 
-HEADS = llama.heads(NAME, without=["question_answering"])
+HEADS = decoders.heads(NAME, without=["question_answering"])

@@ -122,6 +122,14 @@ def _yarn(inner: Reader, outer: Reader) -> YarnScaling:
     )
 
 
+def score_factor(reader: Reader, rotation: RopeSpec) -> float:
+    """What DeepSeek's yarn multiplies the scores by: the square of its `mscale_all_dim`'s temperature, else 1."""
+    if not isinstance(rotation.scaling, YarnScaling):
+        return 1.0
+    mscale = reader.value("rope_parameters").get("mscale_all_dim") or 0.0
+    return _temperature(rotation.scaling.factor, mscale) ** 2 if mscale else 1.0
+
+
 def _factor(inner: Reader, outer: Reader, original: int) -> float:
     """How many times longer the text may be than before scaling."""
     if inner.value("factor") is None:

@@ -6,7 +6,7 @@ Configuration: https://huggingface.co/Qwen/Qwen2.5-0.5B.
 
 from __future__ import annotations
 
-from plait.models import llama
+from plait.models import decoders, llama
 from plait.models.positions import windows
 from plait.models.reader import Reader
 from plait.nn.spec import ProjectionBias, Single
@@ -39,7 +39,7 @@ IGNORED = llama.IGNORED
 
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
-    return llama.decoder(
+    return decoders.decoder(
         reader,
         attention_bias=ProjectionBias(query=True, key=True, value=True),
         mlp_bias=False,
@@ -48,4 +48,4 @@ def spec(reader: Reader) -> Single:
 
 
 RULES = llama.RULES
-HEADS = llama.heads(NAME)
+HEADS = decoders.heads(NAME)

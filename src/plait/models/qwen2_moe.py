@@ -6,11 +6,11 @@ Configuration: https://huggingface.co/Qwen/Qwen1.5-MoE-A2.7B.
 
 from __future__ import annotations
 
-from plait.models import llama, mixture
+from plait.models import decoders, llama, mixture
 from plait.models.config import Config
 from plait.models.positions import sliding_layers, windowed
 from plait.models.reader import Reader
-from plait.nn.spec import MLPSpec, ProjectionBias, SharedExpertSpec, Single
+from plait.nn.spec import MLPSpec, ProjectionBias, SharedExpertSpec, Single, SoftmaxRouterSpec
 from plait.weights.rules import Rules
 
 NAME = "Qwen2Moe"
@@ -67,10 +67,10 @@ def spec(reader: Reader) -> Single:
         reader,
         experts=reader.integer("num_experts"),
         width=reader.integer("moe_intermediate_size"),
-        renormalise=reader.flag("norm_topk_prob"),
+        router=SoftmaxRouterSpec(renormalise=reader.flag("norm_topk_prob")),
         shared=SharedExpertSpec(mlp=MLPSpec(width=width, activation=activation, gated=True), gated=True),
     )
-    return llama.decoder(
+    return decoders.decoder(
         reader,
         attention_bias=ProjectionBias(query=bias, key=bias, value=bias),
         mlp_bias=False,
@@ -80,7 +80,7 @@ def spec(reader: Reader) -> Single:
 
 
 _NAMES = {
-    **llama.NAMES,
+    **decoders.NAMES,
     **mixture.ROUTER,
     "layers.{i}.mlp.shared_expert.{p:gate|up|down}_proj.weight": "stack.layers.{i}.mlp.shared.{p}.weight",
     "layers.{i}.mlp.shared_expert_gate.weight": "stack.layers.{i}.mlp.shared_gate.weight",
@@ -92,4 +92,4 @@ def RULES(config: Config) -> Rules:
     return mixture.names(_NAMES, count=config.num_experts)
 
 
-HEADS = llama.heads(NAME, span=RULES)
+HEADS = decoders.heads(NAME, span=RULES)

@@ -5,7 +5,7 @@ Configuration: https://huggingface.co/Qwen/Qwen3-8B.
 
 from __future__ import annotations
 
-from plait.models import llama
+from plait.models import decoders, llama
 from plait.models.positions import windows
 from plait.models.reader import Reader
 from plait.nn.spec import ProjectionBias, Single
@@ -41,7 +41,7 @@ IGNORED = llama.IGNORED
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
     bias = reader.flag("attention_bias")
-    return llama.decoder(
+    return decoders.decoder(
         reader,
         attention_bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
         mlp_bias=False,
@@ -50,7 +50,7 @@ def spec(reader: Reader) -> Single:
     )
 
 
-_NAMES = {**llama.NAMES, **llama.QK_NORMS}
+_NAMES = {**decoders.NAMES, **decoders.QK_NORMS}
 
-RULES = llama.names(_NAMES)
-HEADS = llama.heads(NAME, _NAMES)
+RULES = decoders.names(_NAMES)
+HEADS = decoders.heads(NAME, _NAMES)

@@ -5,10 +5,10 @@ Configuration: https://huggingface.co/Qwen/Qwen3-30B-A3B.
 
 from __future__ import annotations
 
-from plait.models import llama, mixture
+from plait.models import decoders, llama, mixture
 from plait.models.config import Config
 from plait.models.reader import Reader
-from plait.nn.spec import ProjectionBias, Single
+from plait.nn.spec import ProjectionBias, Single, SoftmaxRouterSpec
 from plait.weights.rules import Rules
 
 NAME = "Qwen3Moe"
@@ -56,9 +56,9 @@ def spec(reader: Reader) -> Single:
         reader,
         experts=reader.integer("num_experts"),
         width=reader.integer("moe_intermediate_size"),
-        renormalise=reader.flag("norm_topk_prob"),
+        router=SoftmaxRouterSpec(renormalise=reader.flag("norm_topk_prob")),
     )
-    return llama.decoder(
+    return decoders.decoder(
         reader,
         attention_bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
         mlp_bias=False,
@@ -68,7 +68,7 @@ def spec(reader: Reader) -> Single:
     )
 
 
-_NAMES = {**llama.NAMES, **llama.QK_NORMS, **mixture.ROUTER}
+_NAMES = {**decoders.NAMES, **decoders.QK_NORMS, **mixture.ROUTER}
 
 
 def RULES(config: Config) -> Rules:
@@ -80,4 +80,4 @@ def _span(config: Config) -> Rules:
     return mixture.names(_NAMES, count=config.num_experts, prefix="transformer.", other="model.")
 
 
-HEADS = llama.heads(NAME, span=_span)
+HEADS = decoders.heads(NAME, span=_span)

@@ -54,7 +54,9 @@ HARMLESS: Mapping[str, str] = {
     **dict.fromkeys(["dtype", "torch_dtype"], _PRECISION),
     **dict.fromkeys(["id2label", "label2id", "num_labels", "problem_type", "classifier_dropout"], _LABELS),
     **dict.fromkeys(
-        ["output_attentions", "output_hidden_states", "return_dict", "use_return_dict", "output_past"], _OUTPUT
+        ["output_attentions", "output_hidden_states", "output_router_logits"]
+        + ["return_dict", "use_return_dict", "output_past"],
+        _OUTPUT,
     ),
     **dict.fromkeys(
         ["gradient_checkpointing", "initializer_range", "initializer_factor", "router_aux_loss_coef"], _TRAINING

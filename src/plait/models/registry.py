@@ -18,6 +18,7 @@ FAMILIES = (
     "bart",
     "bert",
     "deberta-v2",
+    "deepseek_v3",
     "distilbert",
     "electra",
     "gemma2",

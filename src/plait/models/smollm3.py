@@ -6,7 +6,7 @@ Configuration: https://huggingface.co/HuggingFaceTB/SmolLM3-3B.
 from __future__ import annotations
 
 from plait.errors import ConfigError
-from plait.models import llama
+from plait.models import decoders, llama
 from plait.models.positions import rope, sliding_layers, windowed
 from plait.models.reader import Reader
 from plait.nn.spec import ProjectionBias, Single
@@ -58,11 +58,11 @@ def _rotates(reader: Reader, *, layers: int) -> list[bool]:
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
     bias, layers = reader.flag("attention_bias"), reader.integer("num_hidden_layers")
-    rotates, rotation = _rotates(reader, layers=layers), rope(reader, dim=llama.head_dim(reader))
+    rotates, rotation = _rotates(reader, layers=layers), rope(reader, dim=decoders.head_dim(reader))
     size = reader.optional_integer("sliding_window")
     window = size if reader.flag("use_sliding_window") else None
     slides = sliding_layers(reader, [window is not None and not turned for turned in rotates])
-    return llama.decoder(
+    return decoders.decoder(
         reader,
         attention_bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
         mlp_bias=reader.flag("mlp_bias"),
@@ -72,4 +72,4 @@ def spec(reader: Reader) -> Single:
 
 
 RULES = llama.RULES
-HEADS = llama.heads(NAME)
+HEADS = decoders.heads(NAME)

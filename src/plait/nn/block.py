@@ -18,6 +18,7 @@ from plait.errors import ConfigError
 from plait.nn.attention import Attention
 from plait.nn.cache import LayerCache
 from plait.nn.disentangled import DisentangledAttention
+from plait.nn.latent import LatentAttention
 from plait.nn.mask import Mask
 from plait.nn.mlp import MLP
 from plait.nn.moe import MoE
@@ -25,7 +26,17 @@ from plait.nn.norm import Norm
 from plait.nn.position import Relative
 from plait.nn.record import Recorder
 from plait.nn.rope import Rotation
-from plait.nn.spec import DisentangledSpec, LayerSpec, MaskSpec, MoESpec, ParallelLayerSpec, RopeSpec, SublayerSpec
+from plait.nn.spec import (
+    AttentionSpec,
+    DisentangledSpec,
+    LatentAttentionSpec,
+    LayerSpec,
+    MaskSpec,
+    MoESpec,
+    ParallelLayerSpec,
+    RopeSpec,
+    SublayerSpec,
+)
 
 
 @dataclass(frozen=True)
@@ -66,8 +77,21 @@ class Around(nn.Module):
         __call__ = forward
 
 
+Mixer = Attention | DisentangledAttention | LatentAttention
+
+
+def _mixer(spec: AttentionSpec | DisentangledSpec | LatentAttentionSpec, width: int) -> Mixer:
+    match spec:
+        case AttentionSpec():
+            return Attention(spec, width)
+        case DisentangledSpec():
+            return DisentangledAttention(spec, width)
+        case LatentAttentionSpec():
+            return LatentAttention(spec, width)
+
+
 def _attend(
-    attention: Attention | DisentangledAttention,
+    attention: Mixer,
     x: Tensor,
     context: Context,
     cache: LayerCache | None,
@@ -75,15 +99,19 @@ def _attend(
 ) -> Tensor:
     """Self-attention with what the layers share."""
     weights = record.attentions if record else None
+    mask = context.masks[attention.spec.mask]
     if isinstance(attention, DisentangledAttention):
         if cache is not None:
             raise ConfigError("disentangled attention keeps no cache: every token sees those behind it as well")
         assert context.relative is not None
-        return attention(x, context.masks[attention.spec.mask], relative=context.relative, weights=weights)
+        return attention(x, mask, relative=context.relative, weights=weights)
+    if isinstance(attention, LatentAttention):
+        rotation = context.rotations[attention.spec.rope]
+        return attention(x, mask, rotation=rotation, cache=cache, capacity=context.capacity, weights=weights)
     spec = attention.spec
     return attention(
         x,
-        context.masks[spec.mask],
+        mask,
         rotation=context.rotations[spec.rope] if spec.rope else None,
         cache=cache,
         capacity=context.capacity,
@@ -131,8 +159,7 @@ class Layer(nn.Module):
                 "`cross` must have neither a mask nor rotary positions: places in one sequence mean nothing in another"
             )
         self.spec = spec
-        mixer = DisentangledAttention if isinstance(spec.attention, DisentangledSpec) else Attention
-        self.attention: Attention | DisentangledAttention = mixer(spec.attention, width)  # type: ignore[arg-type]
+        self.attention = _mixer(spec.attention, width)
         self.around_attention = Around(spec.around_attention, width)
         self.cross = Attention(spec.cross, width) if spec.cross else None
         self.around_cross = Around(spec.around_cross, width) if spec.around_cross else None
@@ -152,6 +179,9 @@ class Layer(nn.Module):
             weights = record.cross_attentions if record else None
             return self.cross(y, context.memory_mask, cache=cache, memory=context.memory, weights=weights)
 
+        def feed(y: Tensor) -> Tensor:
+            return self.mlp(y, record.routed if record else None) if isinstance(self.mlp, MoE) else self.mlp(y)
+
         x = self.around_attention(x, attend)
         if record:
             record.sublayer("attention", x)
@@ -159,7 +189,7 @@ class Layer(nn.Module):
             x = self.around_cross(x, attend_to_memory)
             if record:
                 record.sublayer("cross", x)
-        x = self.around_mlp(x, self.mlp)
+        x = self.around_mlp(x, feed)
         if record:
             record.sublayer("mlp", x)
         return x

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import nn
 
-from plait.nn.moe import Experts
+from plait.nn.moe import Experts, GroupedRouter
 from plait.nn.norm import Norm
 from plait.nn.spec import EncoderDecoder, Single, Topology
 from plait.nn.topology import EncoderDecoderModel, SingleModel
@@ -37,7 +37,8 @@ def _allocate(module: nn.Module, device: torch.device) -> None:
         for name, parameter in owner._parameters.items():
             if parameter is not None and parameter.is_meta:
                 if id(parameter) not in made:
-                    made[id(parameter)] = nn.Parameter(torch.empty_like(parameter, device=device))
+                    empty = torch.empty_like(parameter, device=device)
+                    made[id(parameter)] = nn.Parameter(empty, requires_grad=parameter.requires_grad)
                 setattr(owner, name, made[id(parameter)])
 
 
@@ -62,6 +63,8 @@ def initialise(module: nn.Module, *, std: float | None = None, generator: torch.
                     nn.init.normal_(part.weight, std=std, generator=generator)
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
+                if isinstance(part, GroupedRouter):
+                    nn.init.zeros_(part.correction)
     # Embeddings come last, so that a tied head ends with the embedding's numbers.
     for part in module.modules():
         if isinstance(part, nn.Embedding):

@@ -24,6 +24,10 @@ class LossTerms:
         """The loss itself; 0 when nothing counts."""
         return self.total / self.count.clamp(min=1)
 
+    def plus(self, mean: Tensor) -> LossTerms:
+        """The terms of a loss whose mean is larger by `mean`."""
+        return LossTerms(self.total + mean * self.count, self.count)
+
 
 def cross_entropy(scores: Tensor, labels: Tensor, *, ignored: int = -100, smoothing: float = 0.0) -> LossTerms:
     """`scores` (..., C) against `labels` (...) int64; a label equal to `ignored` counts nothing.

@@ -17,7 +17,7 @@ from torch.nn import functional
 from plait.errors import ConfigError
 from plait.nn.linear import Linear
 from plait.nn.mlp import MLP, activation
-from plait.nn.spec import MoESpec
+from plait.nn.spec import GroupedRouterSpec, MoESpec, SoftmaxRouterSpec
 
 
 class Experts(nn.Module):
@@ -55,8 +55,68 @@ class Experts(nn.Module):
         __call__ = forward
 
 
+class SoftmaxRouter(Linear):
+    """The `active` experts of the highest scores, with their share of the softmax (arXiv:2401.04088 §2.1)."""
+
+    def __init__(self, spec: SoftmaxRouterSpec, *, width: int, experts: int, active: int) -> None:
+        super().__init__(width, experts, bias=False)
+        self.renormalise, self.active = spec.renormalise, active
+
+    def route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, D) -> float32 factors and expert numbers, (N, K) each, and the scores (N, E) before the softmax."""
+        scores: Tensor = self(x)
+        factors, chosen = scores.softmax(dim=-1, dtype=torch.float32).topk(self.active, dim=-1)
+        if self.renormalise:
+            factors = factors / factors.sum(dim=-1, keepdim=True)
+        return factors, chosen, scores
+
+
+class GroupedRouter(Linear):
+    """The `active` experts of the highest corrected sigmoids, of the best groups alone (arXiv:2412.19437 §2.1.2)."""
+
+    # Sigmoids of neighbouring experts differ by less than bfloat16 can tell.
+    float32 = frozenset({"correction"})
+
+    def __init__(self, spec: GroupedRouterSpec, *, width: int, experts: int, active: int) -> None:
+        super().__init__(width, experts, bias=False)
+        if experts % spec.groups or not 1 <= spec.chosen_groups <= spec.groups:
+            raise ConfigError(
+                f"`groups` must divide the {experts} experts and `chosen_groups` be at most that many, but they are "
+                f"{spec.groups} and {spec.chosen_groups}"
+            )
+        if active > experts // spec.groups * spec.chosen_groups:
+            raise ConfigError(
+                f"{spec.chosen_groups} of {spec.groups} groups hold {experts // spec.groups * spec.chosen_groups} of "
+                f"the {experts} experts, but {active} are to be `active`: choose more groups, or fewer experts"
+            )
+        self.spec, self.active = spec, active
+        # Set by the balance of the load and never by a gradient, which the choice of experts has none of.
+        self.correction = nn.Parameter(torch.empty(experts), requires_grad=False)
+
+    def route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(N, D) -> float32 factors and expert numbers, (N, K) each, and the scores (N, E) before the sigmoid."""
+        scores = functional.linear(x.float(), self.weight.float())
+        shares = scores.sigmoid()
+        chosen = self._eligible(shares + self.correction.float()).topk(self.active, dim=-1).indices
+        factors = shares.gather(1, chosen)
+        if self.spec.renormalise:
+            factors = factors / factors.sum(dim=-1, keepdim=True)
+        return factors * self.spec.scale, chosen, scores
+
+    def _eligible(self, corrected: Tensor) -> Tensor:
+        """(N, E), -inf outside the groups whose two best experts sum highest."""
+        if self.spec.chosen_groups == self.spec.groups:
+            return corrected
+        size = corrected.shape[1] // self.spec.groups
+        grouped = corrected.view(-1, self.spec.groups, size)  # (N, E) -> (N, groups, E / groups)
+        best = grouped.topk(min(2, size), dim=-1).values.sum(dim=-1)
+        kept = torch.zeros_like(best, dtype=torch.bool)
+        kept.scatter_(1, best.topk(self.spec.chosen_groups, dim=-1).indices, True)
+        return grouped.masked_fill(~kept[..., None], float("-inf")).flatten(1)
+
+
 class MoE(nn.Module):
-    """The sum of the `active` experts that a token's scores are highest for, times those scores, and the shared one."""
+    """The sum of the experts that the router chooses for a token, times its factors, and the shared one."""
 
     def __init__(self, spec: MoESpec, width: int) -> None:
         super().__init__()
@@ -66,23 +126,19 @@ class MoE(nn.Module):
                 "passes through that many of them"
             )
         self.spec = spec
-        self.router = Linear(width, spec.experts, bias=False)
+        kind = GroupedRouter if isinstance(spec.router, GroupedRouterSpec) else SoftmaxRouter
+        sizes = {"width": width, "experts": spec.experts, "active": spec.active}
+        self.router: SoftmaxRouter | GroupedRouter = kind(spec.router, **sizes)  # type: ignore[arg-type]
         self.experts = Experts(spec, width)
         self.shared = MLP(spec.shared.mlp, width) if spec.shared else None
         self.shared_gate = Linear(width, 1, bias=False) if spec.shared and spec.shared.gated else None
 
-    def route(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, D) -> float32 factors and expert numbers, (N, K) each, the highest score first."""
-        scores = self.router(x).softmax(dim=-1, dtype=torch.float32)
-        factors, chosen = scores.topk(self.spec.active, dim=-1)
-        if self.spec.renormalise:
-            factors = factors / factors.sum(dim=-1, keepdim=True)
-        return factors, chosen
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., D) -> (..., D)."""
+    def forward(self, x: Tensor, routed: list[Tensor] | None = None) -> Tensor:
+        """(..., D) -> (..., D). The router's scores (N, E) are appended to a list `routed`."""
         tokens = x.reshape(-1, x.shape[-1])  # (..., D) -> (N, D)
-        factors, chosen = self.route(tokens)
+        factors, chosen, scores = self.router.route(tokens)
+        if routed is not None:
+            routed.append(scores)
         choices = chosen.flatten()  # (N, K) -> (N·K)
         order = choices.argsort(stable=True)  # those of one expert side by side
         counts = choices.bincount(minlength=self.spec.experts).tolist()
@@ -97,3 +153,24 @@ class MoE(nn.Module):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+def load_balance(routed: Sequence[Tensor], *, active: int, valid: Tensor | None = None) -> Tensor:
+    """How unevenly tokens are spread over experts, float32 (): `active` when each has the same share, more otherwise.
+
+    `routed` are the routers' scores (N, E) of all layers, `valid` (N,) which tokens count. For each expert, the part of
+    the tokens that chose it times the mean of its probability; the sum over experts, times their number
+    (arXiv:2101.03961 §2.2).
+    """
+    first = routed[0]
+    weight = torch.ones_like(first[:, :1], dtype=torch.float32) if valid is None else valid.flatten().float()[:, None]
+    chosen, probability = torch.zeros(2, first.shape[1], device=first.device)
+    for scores in routed:
+        shares = scores.softmax(dim=-1)
+        # (N, K) -> (N, E): 1 where the expert was chosen
+        hits = torch.zeros_like(shares, dtype=torch.float32).scatter_(1, shares.topk(active, dim=-1).indices, 1.0)
+        chosen = chosen + (hits * weight).sum(dim=0)
+        probability = probability + (shares.float() * weight).sum(dim=0)
+    rows = weight.sum() * len(routed)
+    balance: Tensor = (chosen / rows * (probability / rows)).sum() * first.shape[1]
+    return balance

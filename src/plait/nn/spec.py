@@ -152,6 +152,34 @@ class DisentangledSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LatentAttentionSpec:
+    """Attention whose keys and values come from one short vector per token (DeepSeek-V2, arXiv:2405.04434 §2.1).
+
+    That vector, `latent` wide and normalised by `norm`, is what a cache keeps, beside one key of `rope.dim` dimensions
+    that all heads share: places are known from those alone. A head's query and key have `plain_dim` dimensions more,
+    its value has `value_dim`. With `query_latent`, queries come from a short normalised vector too. `bias` is that of
+    the projections from and to the stack's width; `scale` multiplies the scores.
+    """
+
+    heads: int
+    latent: int
+    plain_dim: int
+    value_dim: int
+    rope: RopeSpec
+    scale: float
+    norm: NormSpec
+    query_latent: int | None = None
+    mask: MaskSpec = MaskSpec()
+    bias: bool = False
+    dropout: float = 0.0
+
+    @property
+    def head_dim(self) -> int:
+        """How many numbers a head gives."""
+        return self.value_dim
+
+
+@dataclass(frozen=True, kw_only=True)
 class MLPSpec:
     """`down(activation(up(x)))`, or `down(activation(gate(x)) * up(x))` when gated (arXiv:2002.05202).
 
@@ -174,18 +202,41 @@ class SharedExpertSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SoftmaxRouterSpec:
+    """The experts of the highest scores, each by its share of the softmax over all of them, or with `renormalise` over
+    the chosen ones (arXiv:2401.04088 §2.1)."""
+
+    renormalise: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupedRouterSpec:
+    """The experts of the highest `sigmoid(score) + correction`, each by its sigmoid alone (arXiv:2412.19437 §2.1.2).
+
+    The corrections are a number per expert that balances their load. Experts lie in `groups` of equal size; those of
+    the `chosen_groups` alone take part whose two best sum highest. `renormalise` divides by the sum over the chosen
+    experts; `scale` multiplies.
+    """
+
+    groups: int = 1
+    chosen_groups: int = 1
+    renormalise: bool = False
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
 class MoESpec:
     """A mixture of experts (arXiv:2401.04088): gated MLPs of one `width`, of which `active` compute for each token.
 
-    What they give is multiplied by their share of the softmax over all scores, or over those of the active ones when
-    `renormalise`, and added, together with the `shared` expert where there is one.
+    What they give is multiplied by the factors of the `router` and added, together with the `shared` expert where there
+    is one.
     """
 
     experts: int
     active: int
     width: int
     activation: Activation
-    renormalise: bool = False
+    router: SoftmaxRouterSpec | GroupedRouterSpec = SoftmaxRouterSpec()
     shared: SharedExpertSpec | None = None
 
 
@@ -207,7 +258,7 @@ class SublayerSpec:
 class LayerSpec:
     """One layer: self-attention, attention over another stack's output when `cross` is there, and an MLP or several."""
 
-    attention: AttentionSpec | DisentangledSpec
+    attention: AttentionSpec | DisentangledSpec | LatentAttentionSpec
     mlp: MLPSpec | MoESpec
     around_attention: SublayerSpec
     around_mlp: SublayerSpec

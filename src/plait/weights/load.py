@@ -58,7 +58,7 @@ def load_into(
     `dtype`: the floating type to convert to; None keeps each tensor's own. `new`: beginnings of our names ("head.")
     that the checkpoint may lack; those stay as they are, on "meta", for the caller to initialise. `device`: where to.
     Parameters on "meta" are replaced, shared ones stay shared, and `requires_grad` is kept; others are filled in place,
-    in their own type and on their own device.
+    in their own type and on their own device. Names that a module lists in an attribute `float32` have that type.
     Raises one `WeightsError` that lists all that is missing, unexpected, misshapen or of another kind; the module is
     then unchanged.
     """
@@ -122,6 +122,8 @@ def _fill(slot: _Slot, name: str, *, source: Translated, dtype: torch.dtype | No
             old.copy_(source.borrow(name))
         return old
     wanted = (dtype or stored) if stored.is_floating_point else old.dtype
+    if any(leaf in getattr(owner, "float32", ()) for owner, leaf in slot.owners):
+        wanted = torch.float32
     if wanted == stored and device.type == "cpu":
         tensor = source.tensor(name)
     else:

@@ -52,8 +52,9 @@ class Rule:
     """A relation between names of theirs and names of ours, and what happens to the tensors on the way.
 
     `also`: other names that their tensor may have in a file; read, and written only where they are in `copies`.
-    `tied`: their name may be absent when ours is shared with another parameter. `reason`: why their tensor is ignored
-    (then `ours` has no name).
+    `tied`: their name may be absent when ours is shared with another parameter. `read_only`: some files hold ours so,
+    but it is written by another rule. `reason`: why their tensor is ignored (then `ours` has no name),
+    `first` whether other rules that know its name stand back.
     """
 
     theirs: Side
@@ -62,6 +63,8 @@ class Rule:
     also: tuple[Template, ...] = ()
     copies: tuple[Template, ...] = ()
     tied: bool = False
+    read_only: bool = False
+    first: bool = False
     reason: str | None = None
 
     def __str__(self) -> str:
@@ -73,7 +76,9 @@ class Rule:
         return [example for template in (*self.theirs.templates, *self.also) for example in template.examples]
 
     def examples_of_ours(self) -> list[str]:
-        """Names of ours that the rule may match, to find rules that overlap."""
+        """Names of ours that the rule may write, to find rules that overlap."""
+        if self.read_only:
+            return []
         return [example for template in self.ours.templates for example in template.examples]
 
     def match_theirs(self, name: str) -> tuple[Binding, int] | None:
@@ -114,9 +119,14 @@ def tied(theirs: str, ours: str, *, also: Sequence[str] = ()) -> Rule:
     return replace(_rule([theirs], [ours], also=also), tied=True)
 
 
-def ignore(theirs: str, reason: str) -> Rule:
-    """A tensor of theirs that has no place in the model, and why."""
-    return Rule(theirs=Side([Template(theirs)]), ours=Side([]), reason=reason)
+def read_only(rule: Rule) -> Rule:
+    """A second way in which files hold what another rule of the table writes."""
+    return replace(rule, read_only=True)
+
+
+def ignore(theirs: str, reason: str, *, first: bool = False) -> Rule:
+    """A tensor of theirs that has no place in the model, and why; `first`, whatever other rules know its name."""
+    return Rule(theirs=Side([Template(theirs)]), ours=Side([]), reason=reason, first=first)
 
 
 def split(

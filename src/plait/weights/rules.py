@@ -20,7 +20,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from plait.errors import OptionError, WeightsError, nearest
-from plait.weights.rule import Rule, concat, ignore, permute_rope, rename, row, shift, split, stack, tied, transpose
+from plait.weights.rule import (
+    Rule,
+    concat,
+    ignore,
+    permute_rope,
+    read_only,
+    rename,
+    row,
+    shift,
+    split,
+    stack,
+    tied,
+    transpose,
+)
 from plait.weights.template import Binding
 
 if TYPE_CHECKING:
@@ -36,6 +49,7 @@ __all__ = [
     "concat",
     "ignore",
     "permute_rope",
+    "read_only",
     "rename",
     "row",
     "shift",
@@ -215,11 +229,13 @@ class Rules:
             for spelling in spellings
             if (match := rule.match_theirs(spelling)) is not None
         ]
-        return self._only(name, matches)
+        return self._only(name, [match for match in matches if self.rules[match[0]].first] or matches)
 
     def _match_ours(self, name: str) -> tuple[int, Binding] | None:
         matches = [
-            (index, match[0]) for index, rule in enumerate(self.rules) if (match := rule.ours.match(name)) is not None
+            (index, match[0])
+            for index, rule in enumerate(self.rules)
+            if not rule.read_only and (match := rule.ours.match(name)) is not None
         ]
         return self._only(name, matches)
 

@@ -59,6 +59,9 @@ class Translated:
                 self.unfit |= dict.fromkeys(step.ours, str(error))
                 return
         for index, (name, shape) in enumerate(zip(step.ours, shapes, strict=True)):
+            if name in self._sources:
+                other = self._sources[name][0].found[0][0]
+                self.contradictions.append(f"{other} and {step.found[0][0]} both hold {name}")
             self._entries[name] = Entry(name=name, shape=shape, dtype=first.dtype, stored=first.stored)
             self._sources[name] = (step, index)
 
