@@ -14,9 +14,12 @@ from torch import Tensor
 from plait.errors import OptionError
 from plait.models.registry import family_of
 from plait.nn.cache import Cache
+from plait.nn.packing import Packing
 
 if TYPE_CHECKING:
     from plait.models.model import PretrainedModel
+    from plait.nn.record import Recorder
+    from plait.nn.stack import Stack
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,3 +127,34 @@ def valid_tokens(
     valid = mask != 0
     # One comparison here saves the network a mask in every layer.
     return None if bool(valid.all()) else valid
+
+
+def packing_of(
+    stack: Stack, arguments: dict[str, Any], *, cache: Cache | None, record: Recorder | None, packed: bool | None
+) -> Packing | None:
+    """How the batch of a forward is packed, None for as it stands.
+
+    `packed` None packs where it is possible and faster, True wherever there is padding, False never. Raises OptionError
+    for True where it is impossible, with the reason.
+    """
+    valid = arguments["valid"]
+    if packed is False or (valid is None and packed is None):
+        return None
+    obstacle = _obstacle(stack, cache=cache, record=record, positions=arguments["positions"])
+    packing = None if obstacle or valid is None else Packing.of(valid)
+    if packed and not obstacle and valid is not None and packing is None:
+        obstacle = "a row has padding between its tokens"
+    if packed and obstacle:
+        raise OptionError(f"`packed=True` is impossible: {obstacle}. Leave it out to compute with padding.")
+    return packing if packing is not None and (packed or packing.worthwhile) else None
+
+
+def _obstacle(stack: Stack, *, cache: Cache | None, record: Recorder | None, positions: Tensor | None) -> str | None:
+    """Why a forward cannot pack, None when it can."""
+    if not stack.packable:
+        return "the attention of this model takes whole batches"
+    if cache is not None:
+        return "a cache holds padded rows (use_cache=False goes without one)"
+    if record is not None:
+        return "hidden states and attention weights are those of padded rows"
+    return None if positions is None else "`position_ids` were given, and packing counts them itself"

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from plait.errors import OptionError
 from plait.models import inputs
 from plait.models.config import Config
+from plait.models.inputs import packing_of
 from plait.models.outputs import Output
 from plait.models.pretrained import Pretrained
 from plait.models.registry import family_of
@@ -98,6 +99,7 @@ class PretrainedModel(Pretrained):
         output_router_logits: bool | None = None,
         return_dict: bool | None = None,
         logits_to_keep: int = 0,
+        packed: bool | None = None,
     ) -> Any:
         """An `Output`, or with `return_dict=False` a tuple of the values in it.
 
@@ -107,7 +109,8 @@ class PretrainedModel(Pretrained):
         `past_key_values` is the cache of an earlier call, to which this one appends. `use_cache` returns the cache; by
         default a language model does so outside training. `logits_to_keep` scores only that many last positions, 0
         means all. `output_router_logits` returns the scores of every mixture of experts and, where the configuration
-        has a `router_aux_loss_coef`, how unevenly they choose, which joins the loss. Multiple
+        has a `router_aux_loss_coef`, how unevenly they choose, which joins the loss. `packed`: whether padding is left
+        out of the computation, and every output is zero there; None does so where it is possible and faster. Multiple
         choice has (B, choices, T). Raises OptionError for arguments that contradict each other or the task.
         """
         task = TASKS[self.task]
@@ -138,8 +141,9 @@ class PretrainedModel(Pretrained):
         routes = self._asked(output_router_logits, "output_router_logits")
         record = Recorder(attentions=shows["attentions"]) if routes or any(shows.values()) else None
         keep = logits_to_keep or None
+        packing = packing_of(self.network.stack, arguments, cache=memory, record=record, packed=packed)
         with heads_multiplied(self.layers, head_mask):
-            hidden = self.network(**arguments, cache=memory, record=record, keep=keep)
+            hidden = self.network(**arguments, cache=memory, record=record, keep=keep, packing=packing)
         values: dict[str, Any] = task.outputs(hidden, arguments["valid"])
         if inputs_embeds is not None and "last_hidden_state" in values:
             # Whoever brings embeddings of another dtype goes on in it: a float32 layer in front of a bfloat16 network

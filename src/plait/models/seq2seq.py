@@ -160,7 +160,7 @@ class Seq2SeqModel(Pretrained):
         states = self._asked(output_hidden_states, "output_hidden_states")
         weights = self._asked(output_attentions, "output_attentions")
         record = Recorder(attentions=weights) if states or weights else None
-        memory = self.network.encoder(
+        memory = self.network.encode(
             source["tokens"], embeddings=source["embeddings"], valid=source["valid"], record=record
         )
         kept = {} if record is None else _recorded(record, states=states)

@@ -19,6 +19,7 @@ from plait.nn.cache import LayerCache
 from plait.nn.linear import Linear
 from plait.nn.mask import Mask
 from plait.nn.norm import Norm
+from plait.nn.packing import Packed
 from plait.nn.rope import Rotation, rotate
 from plait.nn.spec import AttentionSpec
 
@@ -44,7 +45,7 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Mask,
+        mask: Mask | Packed,
         *,
         rotation: Rotation | None = None,
         cache: LayerCache | None = None,
@@ -55,7 +56,8 @@ class Attention(nn.Module):
         """(B, T, width) -> (B, T, width).
 
         `memory` (B, S, width) is what is attended to in place of `x` itself. When `weights` is a list, the attention
-        weights (B, H, T, S) are appended to it, which takes the slower path that materialises them.
+        weights (B, H, T, S) are appended to it, which takes the slower path that materialises them. With a `Packed`
+        mask `x` is one packed row (1, N, width), and there is neither cache, memory nor weights.
         """
         if self._alone(x, cache, memory, weights):
             return self._value_path(x)
@@ -65,13 +67,22 @@ class Attention(nn.Module):
         if rotation is not None:
             query = rotate(query, rotation)
         key, value = self._keys_and_values(x, rotation, cache, capacity, memory)
-        if weights is None and self.spec.softcap is None:
-            mixed = self._fused(query, key, value, mask)
+        if isinstance(mask, Packed):
+            parts = zip(*(mask.packing.split(part) for part in (query, key, value)), mask.masks, strict=True)
+            mixed = mask.packing.join(self._mixed(*part) for part in parts)
         else:
-            mixed = self._explicit(query, key, value, mask, weights)
-        # (B, H, T, D) -> (B, T, H * D)
-        y: Tensor = self.output(mixed.transpose(1, 2).flatten(2))
+            # (B, H, T, D) -> (B, T, H * D)
+            mixed = self._mixed(query, key, value, mask, weights).transpose(1, 2).flatten(2)
+        y: Tensor = self.output(mixed)
         return y
+
+    def _mixed(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Mask, weights: list[Tensor] | None = None
+    ) -> Tensor:
+        """The values (B, K, S, D), mixed for each query (B, H, T, D) as it and the keys say: (B, H, T, D)."""
+        if weights is None and self.spec.softcap is None:
+            return self._fused(query, key, value, mask)
+        return self._explicit(query, key, value, mask, weights)
 
     def _alone(self, x: Tensor, cache: LayerCache | None, memory: Tensor | None, weights: list[Tensor] | None) -> bool:
         """Whether there is one token and nothing else to attend to: its softmax is 1 whatever query and key are."""

@@ -7,7 +7,7 @@ x ──┬── before ── attention / cross-attention / mlp ────�
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from plait.nn.mask import Mask
 from plait.nn.mlp import MLP
 from plait.nn.moe import MoE
 from plait.nn.norm import Norm
+from plait.nn.packing import Packed
 from plait.nn.position import Relative
 from plait.nn.record import Recorder
 from plait.nn.rope import Rotation
@@ -47,7 +48,7 @@ class Context:
     `capacity` is the number of slots that a cache should allocate. `relative` are the vectors of distances.
     """
 
-    masks: dict[MaskSpec, Mask]
+    masks: Mapping[MaskSpec, Mask | Packed]
     rotations: dict[RopeSpec, Rotation]
     capacity: int = 0
     memory: Tensor | None = None
@@ -104,8 +105,10 @@ def _attend(
         if cache is not None:
             raise ConfigError("disentangled attention keeps no cache: every token sees those behind it as well")
         assert context.relative is not None
+        assert isinstance(mask, Mask)
         return attention(x, mask, relative=context.relative, weights=weights)
     if isinstance(attention, LatentAttention):
+        assert isinstance(mask, Mask)
         rotation = context.rotations[attention.spec.rope]
         return attention(x, mask, rotation=rotation, cache=cache, capacity=context.capacity, weights=weights)
     spec = attention.spec

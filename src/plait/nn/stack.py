@@ -18,10 +18,11 @@ from plait.nn.cache import Cache
 from plait.nn.frontend import TextFrontend
 from plait.nn.mask import Mask, allowed, biased, plain
 from plait.nn.norm import Norm
+from plait.nn.packing import Packed, Packing
 from plait.nn.position import RelativeBias, RelativeVectors
 from plait.nn.record import Recorder
 from plait.nn.rope import rotation
-from plait.nn.spec import DisentangledSpec, LayerSpec, LearnedPositions, MaskSpec, StackSpec
+from plait.nn.spec import AttentionSpec, DisentangledSpec, LayerSpec, LearnedPositions, MaskSpec, StackSpec
 
 
 class Stack(nn.Module):
@@ -59,26 +60,33 @@ class Stack(nn.Module):
         memory: Tensor | None = None,
         memory_valid: Tensor | None = None,
         record: Recorder | None = None,
+        packing: Packing | None = None,
     ) -> Tensor:
         """Token ids (B, T), or `embeddings` (B, T, D) in their place -> states (B, T, D).
 
         `segments` (B, T): segment ids, None for all 0. `positions` (B or 1, T): None continues the cache, from 0.
         `valid` (B, T): False at padding, None for no padding. `memory` (B, S, D) with `memory_valid` (B, S): what the
-        layers' cross-attention reads. Raises ConfigError for a sequence longer than a table of learned positions.
+        layers' cross-attention reads. With a `packing`, which a `packable` stack takes, inputs and result are packed,
+        (1, N) and (1, N, D), and positions are its own. Raises ConfigError for a sequence longer than a table of
+        learned positions.
         """
         given = tokens if tokens is not None else embeddings
         if given is None or (tokens is not None and embeddings is not None):
             raise ConfigError("give either token ids or embeddings, and not both")
         batch, count, device = given.shape[0], given.shape[1], given.device
         start = cache.length if cache else 0
+        if packing is not None:
+            positions = packing.slots
         where = torch.arange(start, start + count, device=device)[None] if positions is None else positions
         counted = where if positions is not None else self._counted(where, valid, cache, batch)
+        if packing is not None and self._counts_tokens:
+            counted = packing.order
         self._check_positions(counted, start + count, counted is not where or positions is not None)
         x = self.frontend(tokens, counted, embeddings=embeddings, segments=segments)
-        slots = self._slots(where, positions is not None, valid, cache, batch, count)
+        slots = None if packing else self._slots(where, positions is not None, valid, cache, batch, count)
         places = where if slots is None else slots[0]
         context = Context(
-            masks=self._made(slots, count, start + count, device),
+            masks=self._packed(packing) if packing else self._made(slots, count, start + count, device),
             rotations={spec: rotation(spec, where) for spec in self._ropes},
             capacity=cache.capacity if cache else 0,
             relative=self.relative_vectors(places, places) if self.relative_vectors else None,
@@ -96,11 +104,23 @@ class Stack(nn.Module):
             record.states.append(x)
         return x
 
+    @property
+    def packable(self) -> bool:
+        """Whether the stack computes packed rows: its layers read no other stack, and have ordinary attention."""
+        return all(
+            isinstance(layer.attention, AttentionSpec) and getattr(layer, "cross", None) is None
+            for layer in self.spec.layers
+        )
+
+    @property
+    def _counts_tokens(self) -> bool:
+        table = self.spec.frontend.positions
+        return isinstance(table, LearnedPositions) and table.over == "tokens"
+
     def _counted(self, where: Tensor, valid: Tensor | None, cache: Cache | None, batch: int) -> Tensor:
         """Positions for the table (B or 1, T): of the slots `where`, or counted over the tokens that are no padding."""
-        table = self.spec.frontend.positions
         plain = valid is None and (cache is None or cache.plain)
-        if plain or not isinstance(table, LearnedPositions) or table.over == "slots":
+        if plain or not self._counts_tokens:
             return where
         seen = torch.ones(batch, where.shape[1], device=where.device) if valid is None else valid
         before = cache.counted() if cache else 0
@@ -139,6 +159,24 @@ class Stack(nn.Module):
             slots = order[:, keys - queries :], order
         bias = self.relative_bias(*slots)
         return {spec: biased(mask, bias) for spec, mask in masks.items()}
+
+    def _packed(self, packing: Packing) -> dict[MaskSpec, Packed]:
+        """The masks of a packed row: one per run, for sequences that begin at position 0."""
+        device, lengths = packing.places.device, [run.length for run in packing.runs]
+        order = torch.arange(max(lengths, default=0), device=device)[None]
+        # Distances do not depend on where a sequence begins: the biases of the longest hold those of all others.
+        bias = None if self.relative_bias is None else self.relative_bias(order, order)
+        return {
+            spec: Packed(
+                packing,
+                tuple(
+                    mask if bias is None else biased(mask, bias[..., :length, :length])
+                    for length in lengths
+                    for mask in [_mask(spec, None, length, length, device)]
+                ),
+            )
+            for spec in self._masks
+        }
 
     def _check_positions(self, where: Tensor, end: int, explicit: bool) -> None:
         table = self.spec.frontend.positions

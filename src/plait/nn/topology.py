@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from plait.errors import ConfigError
 from plait.nn.cache import Cache
 from plait.nn.heads import ClassifierHead, LanguageHead, Pool
+from plait.nn.packing import Packing
 from plait.nn.record import Recorder
 from plait.nn.spec import ClassifierHeadSpec, EncoderDecoder, HeadSpec, Single
 from plait.nn.stack import Stack
@@ -63,8 +64,15 @@ class SingleModel(nn.Module):
         cache: Cache | None = None,
         record: Recorder | None = None,
         keep: int | None = None,
+        packing: Packing | None = None,
     ) -> Hidden:
-        """See `Stack.forward`; the language head scores the last `keep` positions, or all when None."""
+        """See `Stack.forward`; the language head scores the last `keep` positions, or all when None.
+
+        With the `packing` of `valid`, the stack and the head compute for tokens alone; what comes out has the shapes of
+        the padded batch, with zeros at padding.
+        """
+        if packing is not None:
+            return self._packed(packing, tokens, embeddings, segments, valid, keep)
         states = self.stack(
             tokens,
             embeddings=embeddings,
@@ -80,6 +88,30 @@ class SingleModel(nn.Module):
             scores = self.head(states if keep is None else states[:, -keep:])
         elif self.head is not None:
             scores = self.head(states if pooled is None else pooled)
+        return Hidden(states=states, pooled=pooled, scores=scores)
+
+    def _packed(
+        self,
+        packing: Packing,
+        tokens: Tensor | None,
+        embeddings: Tensor | None,
+        segments: Tensor | None,
+        valid: Tensor | None,
+        keep: int | None,
+    ) -> Hidden:
+        row = self.stack(
+            None if tokens is None else packing.pack(tokens),
+            embeddings=None if embeddings is None else packing.pack(embeddings),
+            segments=None if segments is None else packing.pack(segments),
+            packing=packing,
+        )
+        states = packing.unpack(row)
+        pooled = self.pool(states, valid) if self.pool is not None else None
+        scores = None
+        if self.head is not None and pooled is not None:
+            scores = self.head(pooled)
+        elif self.head is not None:
+            scores = self.head(states[:, -keep:]) if keep else packing.unpack(self.head(row))
         return Hidden(states=states, pooled=pooled, scores=scores)
 
     if TYPE_CHECKING:
@@ -136,7 +168,7 @@ class EncoderDecoderModel(nn.Module):
         `record` are the decoder's; the language head scores the last `keep` positions, or all when None.
         """
         if memory is None:
-            memory = self.encoder(tokens, embeddings=embeddings, valid=valid, record=encoder_record)
+            memory = self.encode(tokens, embeddings=embeddings, valid=valid, record=encoder_record)
         states = self.decoder(
             targets,
             embeddings=target_embeddings,
@@ -157,3 +189,25 @@ class EncoderDecoderModel(nn.Module):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+    def encode(
+        self,
+        tokens: Tensor | None,
+        *,
+        embeddings: Tensor | None = None,
+        valid: Tensor | None = None,
+        record: Recorder | None = None,
+    ) -> Tensor:
+        """The encoder's output (B, S, D) for ids (B, S) or `embeddings` (B, S, D); zero at padding where it packs."""
+        packing = None
+        if valid is not None and record is None and self.encoder.packable:
+            packing = Packing.of(valid)
+        if packing is None or not packing.worthwhile:
+            return self.encoder(tokens, embeddings=embeddings, valid=valid, record=record)
+        return packing.unpack(
+            self.encoder(
+                None if tokens is None else packing.pack(tokens),
+                embeddings=None if embeddings is None else packing.pack(embeddings),
+                packing=packing,
+            )
+        )
