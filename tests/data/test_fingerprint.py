@@ -210,3 +210,63 @@ def test_tables() -> None:
     ]
     assert len({item.fingerprint for item in [dataset, *different]}) == len(different) + 1
     assert dataset.rename_column("a", "c").rename_column("c", "a").fingerprint == dataset.fingerprint
+
+
+def test_code_of_a_checkout_of_plait_counts_by_what_is_reached(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, minilm: Path
+) -> None:
+    from plait.data import reach, sources
+    from plait.text import Tokenizer
+
+    caches = (sources.sources_digest, sources._imports, sources._source, sources._file)
+    package = tmp_path / "plait"
+    (package / "text").mkdir(parents=True)
+    files = {
+        "text/tokenizer.py": "def f():\n    from plait.text.rows import (  # lazily\n        pad,\n    )\n",
+        "text/rows.py": "from plait.text import letters as l\n",
+        "text/letters.py": "A = 1\n",
+        "text/other.py": "B = 1\n",
+        "text/__init__.py": "if TYPE_CHECKING:\n    from plait.text.other import B\n",
+        "__init__.py": "",
+    }
+    for name, text in files.items():
+        (package / name).write_text(text)
+
+    def forget() -> None:
+        for cache in caches:
+            cache.cache_clear()
+
+    def digest_now() -> str:
+        forget()
+        return of(make(tokenizer))
+
+    def make(value: Any) -> Any:
+        return lambda row: value(row)
+
+    tokenizer = Tokenizer.from_folder(minilm)
+    monkeypatch.setattr(sources, "_ROOT", package)
+    monkeypatch.setattr(sources, "_STARTED", sources._STARTED + 1e6)
+    try:
+        before = digest_now()
+        assert digest_now() == before
+        (package / "text" / "other.py").write_text("B = 2\n")
+        assert digest_now() == before  # not reached: only a name for type checkers
+        (package / "text" / "letters.py").write_text("A = 2\n")
+        changed = digest_now()
+        assert changed != before
+        monkeypatch.setattr(reach, "_SOURCE", reach._LIBRARY_FOLDERS[0] + "/plait/data/reach.py")
+        installed = digest_now()  # by its version alone
+        (package / "text" / "letters.py").write_text("A = 3\n")
+        assert digest_now() == installed != changed
+        monkeypatch.undo()
+        monkeypatch.setattr(sources, "_STARTED", 0.0)
+        forget()
+        with pytest.raises(
+            Unhashable,
+            match=r"^/.*\.py was changed while this process ran, so which code of plait\.text\.\w+ is loaded is not "
+            r"known; start it again$",
+        ):
+            of(make(tokenizer))
+    finally:
+        monkeypatch.undo()
+        forget()

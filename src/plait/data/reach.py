@@ -16,13 +16,16 @@ import sys
 import sysconfig
 import types
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from plait.data.sources import ChangedMeanwhile, sources_digest
 from plait.errors import DataError
 
 _LIBRARY_FOLDERS = tuple(
     {path for name in ("stdlib", "platstdlib", "purelib", "platlib") if (path := sysconfig.get_paths().get(name))}
 )
+_SOURCE = str(Path(__file__).resolve())
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice)
 _DEPTH = 4  # parts deeper than this are hashed, but not listed
 
@@ -94,6 +97,8 @@ class _Walk:
         elif kind in (list, tuple):
             yield kind.__name__
             yield from (self.visit(item, (*path, f"[{index}]")) for index, item in enumerate(value))
+        elif value is sys.modules:
+            yield "modules"  # which of them are loaded hangs on what ran before
         elif kind is dict:
             yield from self._pairs("dict", value.items(), path)
         else:
@@ -166,7 +171,7 @@ class _Walk:
         kind = type(value)
         own = getattr(kind, "__fingerprint__", None)
         if own is not None:
-            yield from ("own", kind.__module__, kind.__qualname__, str(own(value)))
+            yield from ("own", kind.__module__, kind.__qualname__, _version(kind.__module__), str(own(value)))
             return
         if (known := _known(value)) is not None:
             yield from known
@@ -210,7 +215,7 @@ def _known(value: Any) -> list[str] | None:
         data = flat.view(torch.uint8).numpy().data if flat.numel() else b""
         return ["torch", str(value.dtype), str(tuple(value.shape)), hashlib.blake2b(data).hexdigest()]
     if module == "tokenizers" and hasattr(value, "to_str"):
-        return ["tokenizer", hashlib.blake2b(value.to_str().encode()).hexdigest()]
+        return ["tokenizer", _version("tokenizers"), hashlib.blake2b(value.to_str().encode()).hexdigest()]
     if module == "pyarrow" and hasattr(value, "schema") and hasattr(value, "to_batches"):
         from plait.data.fingerprint import table_digest
         from plait.data.schema import features_of
@@ -309,12 +314,18 @@ def _file_of(module: str) -> str | None:
     return str(found) if found else None
 
 
-@functools.lru_cache(maxsize=256)
 def _version(module: str | None) -> str:
+    """What says which code a library has: its version; for plait from a checkout, the source that is reached."""
     top = (module or "").partition(".")[0]
     if top in sys.stdlib_module_names:
         return f"{sys.version_info[:2]}"
-    return str(getattr(sys.modules.get(top), "__version__", ""))
+    version = str(getattr(sys.modules.get(top), "__version__", ""))
+    if top == "plait" and module is not None and not _SOURCE.startswith(_LIBRARY_FOLDERS):
+        try:
+            return f"{version} {sources_digest(module)}"
+        except ChangedMeanwhile as error:
+            raise Unhashable(f"{error}, so which code of {module} is loaded is not known; start it again") from error
+    return version
 
 
 def _digest(*parts: str) -> str:
