@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import threading
@@ -36,6 +37,9 @@ class FakeHub:
     | `shift` | an answer to a Range begins this many bytes too early, as its Content-Range says |
     | `page` | listings come in pages of this many entries |
     | `cut_json = n` | the next n answers in JSON break off before their end |
+    | `large = n` | files of n bytes and more are uploaded apart from the commit, as large ones |
+
+    `commits` holds the header of every commit, with the paths that it deleted and added.
     """
 
     def __init__(self, prefix: str = "") -> None:
@@ -54,6 +58,10 @@ class FakeHub:
         self.lengthen = False
         self.page = 1000
         self.cut_json = 0
+        self.large = 1 << 30
+        self.branches = set(BRANCHES)
+        self.commits: list[dict[str, Any]] = []
+        self.blobs: dict[str, bytes] = {}
         hub = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -64,6 +72,8 @@ class FakeHub:
                 hub.answer(self)
 
             do_HEAD = do_GET
+            do_POST = do_GET
+            do_PUT = do_GET
 
             def log_message(self, *arguments: Any) -> None:
                 pass
@@ -106,6 +116,8 @@ class FakeHub:
         if path == "/proxied" or parts.netloc:
             return self.reply(request, 418, b"{}", {})
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
+        if request.command in ("POST", "PUT"):
+            return self.written(request, path, query)
         if path.startswith("/api/v1/"):
             return self.modelscope(request, path.removeprefix("/api/v1/"), query)
         if path.startswith("/api/"):
@@ -120,13 +132,19 @@ class FakeHub:
             repository, found, revision = path.partition(verb)
             if found:
                 break
+        else:
+            repository, verb, revision = path, "/revision/", "main"
         if repository not in self.repositories:
             return self.reply(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
         commit = self.commit(repository)
-        if unquote(revision) not in BRANCHES | {commit}:
+        if unquote(revision) not in self.branches | {commit}:
             return self.reply(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         if verb == "/revision/":
-            return self.json(request, {"id": repository, "sha": commit})
+            answer: dict[str, Any] = {"id": repository.partition("/")[2], "sha": commit}
+            if "blobs" in query:
+                files = self.repositories[repository].items()
+                answer["siblings"] = [{"rfilename": name, "size": len(data)} for name, data in files]
+            return self.json(request, answer)
         entries: list[dict[str, Any]] = [{"type": "directory", "path": "folder", "oid": "0" * 40, "size": 0}]
         for name, data in self.repositories[repository].items():
             entry: dict[str, Any] = {"type": "file", "path": name, "size": len(data), "oid": git_sha1(data)}
@@ -141,6 +159,63 @@ class FakeHub:
             following = f"{self.address}/api/{path}?recursive=true&expand=false&cursor={start + self.page}"
             headers["Link"] = f'<{following}>; rel="next"'
         return self.json(request, entries[start : start + self.page], headers)
+
+    def written(self, request: BaseHTTPRequestHandler, path: str, query: Mapping[str, str]) -> None:
+        body = request.rfile.read(int(request.headers.get("Content-Length") or 0))
+        if path.startswith("/blobs/"):
+            self.blobs[path.removeprefix("/blobs/")] = body
+            return self.json(request, {})
+        if path.endswith("/info/lfs/objects/batch"):
+            objects = [
+                {**each, "actions": {"upload": {"href": f"{self.address}/blobs/{each['oid']}"}}}
+                for each in json.loads(body)["objects"]
+            ]
+            return self.json(request, {"transfer": "basic", "objects": objects})
+        if path == "/api/validate-yaml":
+            return self.json(request, {"errors": [], "warnings": []})
+        if path == "/api/repos/create":
+            asked = json.loads(body)
+            name = f"{asked.get('organization') or 'me'}/{asked['name']}"
+            self.repositories.setdefault(f"{asked['type']}s/{name}", {})
+            private = asked.get("private") or asked.get("visibility") == "private"  # by the age of the client
+            self.commits.append({"created": name, "private": private})
+            return self.json(request, {"url": f"{self.address}/{asked['type']}s/{name}"})
+        repository, _, rest = path.removeprefix("/api/").partition("/preupload/")
+        if rest:
+            files = json.loads(body)["files"]
+            modes = [
+                {"path": each["path"], "uploadMode": "lfs" if each["size"] >= self.large else "regular"}
+                for each in files
+            ]
+            return self.json(request, {"files": [{**each, "shouldIgnore": False} for each in modes]})
+        repository, _, rest = path.removeprefix("/api/").partition("/branch/")
+        if rest:
+            self.branches.add(unquote(rest))
+            return self.json(request, {})
+        repository, _, rest = path.removeprefix("/api/").partition("/commit/")
+        return self.committed(request, repository, [json.loads(line) for line in body.splitlines() if line], query)
+
+    def committed(
+        self, request: BaseHTTPRequestHandler, repository: str, lines: list[Any], query: Mapping[str, str]
+    ) -> None:
+        files = self.repositories[repository]
+        header = lines[0]["value"]
+        if header.get("parentCommit") not in (None, self.commit(repository)):
+            return self.reply(request, 412, b'{"error": "A commit has happened since"}', {})
+        record = {**header, "added": [], "deleted": [], "create_pr": query.get("create_pr")}
+        for line in lines[1:]:
+            value = line["value"]
+            if line["key"] == "deletedFile":
+                del files[value["path"]]
+            else:
+                large = line["key"] == "lfsFile"
+                files[value["path"]] = self.blobs[value["oid"]] if large else base64.b64decode(value["content"])
+            record["deleted" if line["key"] == "deletedFile" else "added"].append(value["path"])
+        self.commits.append(record)
+        made = {"commitUrl": f"{self.address}/{repository}/commit/x", "commitOid": self.commit(repository)}
+        if query.get("create_pr"):
+            made["pullRequestUrl"] = f"{self.address}/{repository}/discussions/1"
+        return self.json(request, made)
 
     def modelscope(self, request: BaseHTTPRequestHandler, path: str, query: Mapping[str, str]) -> None:
         repository, _, verb = path.partition("/repo")

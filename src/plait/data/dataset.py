@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from plait.data import access, columns, disk, export, export_sql, export_tf, grouping, index, make, view, work
+from plait.data import access, columns, disk, export, export_sql, export_tf, grouping, index, make, push, view, work
 from plait.data.cells import RowReader
 from plait.data.combine import add_item
 from plait.data.features import Features
@@ -338,5 +338,6 @@ class Dataset(Described):
     to_parquet = export.to_parquet
     to_sql = export_sql.to_sql
     to_tf_dataset = export_tf.to_tf_dataset
+    push_to_hub = push.push_to_hub
     save_to_disk = disk.save_to_disk
     load_from_disk = staticmethod(disk.load_dataset_from_disk)

@@ -14,6 +14,7 @@ import pyarrow as pa
 from plait.data.dataset import Dataset
 from plait.data.disk import load_from_disk, saved_folder, write_folder
 from plait.data.features import Features
+from plait.data.push import push_dict_to_hub
 from plait.disk import write_json
 from plait.errors import ColumnError, DataError, OptionError, nearest
 
@@ -214,6 +215,8 @@ class DatasetDict(dict[str, Dataset]):
             for dataset in self.values():
                 stack.enter_context(dataset.formatted_as(type, columns, **options))
             yield
+
+    push_to_hub = push_dict_to_hub
 
     def save_to_disk(
         self,
