@@ -41,7 +41,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-cache = typer.Typer(help="What was fetched and is kept.", no_args_is_help=True)
+cache = typer.Typer(help="What was fetched or computed and is kept.", no_args_is_help=True)
 app.add_typer(cache, name="cache")
 
 Reference = Annotated[
@@ -206,12 +206,70 @@ def cache_where() -> None:
 
 @cache.command("ls")
 def cache_ls() -> None:
-    """List what the cache holds, with sizes."""
+    """List what the cache holds, with sizes: what was fetched, and results of map, filter and reading files."""
+    from plait.data.inventory import results
+
     rows = [(name, version, f"{_size(folder) / 1e6:.1f}") for name, version, folder in _cached(settings.home())]
-    if not rows:
+    if rows:
+        typer.echo(console.table("", ["model", "version", "MB"], rows))
+    if found := results():
+        typer.echo(_results_table("", found))
+    if not rows and not found:
         typer.echo(f"nothing is cached in {settings.home()}")
-        return
-    typer.echo(console.table("", ["model", "version", "MB"], rows))
+
+
+@cache.command("prune")
+def cache_prune(
+    max_size: Annotated[str | None, typer.Option("--max", help="what results may take up, such as 20GB")] = None,
+    older_than: Annotated[str | None, typer.Option(help="remove what was not used for so long: 30d, 12h, 2w")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be removed.")] = False,
+) -> None:
+    """Remove results of map, filter and reading files, the least recently used first; what is in use stays."""
+    from plait.data.disk import bytes_in
+    from plait.data.inventory import prune, seconds_in
+
+    removed, kept = prune(
+        max_bytes=None if max_size is None else bytes_in(max_size),
+        older_than=None if older_than is None else seconds_in(older_than),
+        dry_run=dry_run,
+    )
+    if removed:
+        typer.echo(_results_table("", removed))
+    gone, left = (sum(result.bytes for result in part) / 1e6 for part in (removed, kept))
+    verb = "would be removed" if dry_run else "removed"
+    typer.echo(f"{len(removed)} results ({gone:.1f} MB) {verb}, {len(kept)} ({left:.1f} MB) kept")
+
+
+@cache.command("why")
+def cache_why(
+    key: Annotated[str, typer.Argument(metavar="KEY|last", help="the key of a result, or its first characters")],
+) -> None:
+    """Show what the key of a result was made of, and what had changed when it was computed."""
+    from plait.data.inventory import why
+
+    found = why(key)
+    typer.echo(f"{found['key']}: {found['place']}")
+    if found["why"]:
+        typer.echo(f"computed because: {found['why']}")
+    if found["parts"]:
+        typer.echo(console.table("", ["part", "digest or value"], [(n, v) for n, v in found["parts"].items()]))
+
+
+def _results_table(title: str, results: Any) -> str:
+    from plait.data.inventory import age_of
+
+    rows = [
+        (
+            result.key[:12],
+            result.entry.get("operation", ""),
+            f"{result.entry.get('rows', 0):,}",
+            f"{result.bytes / 1e6:.1f}",
+            age_of(result.idle),
+            result.entry.get("title", ""),
+        )
+        for result in results
+    ]
+    return console.table(title, ["key", "operation", "rows", "MB", "unused for", "title"], rows)
 
 
 def _cached(root: Path) -> Iterator[tuple[str, str, Path]]:

@@ -12,6 +12,7 @@ import dis
 import enum
 import functools
 import hashlib
+import inspect
 import sys
 import sysconfig
 import types
@@ -27,6 +28,8 @@ _LIBRARY_FOLDERS = tuple(
 )
 _SOURCE = str(Path(__file__).resolve())
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), type(Ellipsis), type(NotImplemented), range, slice)
+_FLAGS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS | inspect.CO_GENERATOR | inspect.CO_COROUTINE
+_FLAGS |= inspect.CO_ASYNC_GENERATOR  # of code: not where it stands, nor the `from __future__` of its file
 _DEPTH = 4  # parts deeper than this are hashed, but not listed
 
 
@@ -140,7 +143,12 @@ class _Walk:
     def _code(self, code: types.CodeType, path: tuple[str, ...]) -> Iterator[str]:
         # neither line numbers nor file names: moving a function changes nothing
         yield from ("code", f"{sys.version_info[:2]}", code.co_code.hex(), repr(code.co_names), repr(code.co_varnames))
-        yield from (repr(code.co_freevars), str(code.co_flags), str(code.co_argcount), str(code.co_kwonlyargcount))
+        yield from (
+            repr(code.co_freevars),
+            str(code.co_flags & _FLAGS),
+            str(code.co_argcount),
+            str(code.co_kwonlyargcount),
+        )
         yield code.co_exceptiontable.hex()
         for index, constant in enumerate(code.co_consts):
             nested = isinstance(constant, types.CodeType)

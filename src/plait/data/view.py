@@ -269,6 +269,7 @@ _REASONS = {
     "writer_batch_size": "blocks are as large as their bytes suggest",
     "batch_size": "blocks are as large as their bytes suggest",
     "disable_nullable": "every column may hold nulls",
+    "suffix_template": "a result has no file per worker",
     "token_per_repo_id": "nothing is fetched while decoding",
 }
 

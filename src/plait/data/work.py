@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from plait.console import Bar, bar
+from plait.console import Bar, bar, logger
 from plait.data.apply import Call, test_rows
 from plait.data.asynchronous import gathering
 from plait.data.features import Features
@@ -28,6 +28,8 @@ from plait.data.view import known_options, rows_of
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
+
+log = logger("data")
 
 
 def map(
@@ -181,7 +183,9 @@ def filter(
     It may also be a `pyarrow.compute` expression over columns, such as `pc.field("label") == 1`, which runs vectorised.
     The other arguments are those of `map`.
     """
-    known_options(ignored, "filter", _WITHOUT_MEANING | {"cache_file_name"})
+    if ignored.pop("cache_file_name", None) is not None:
+        log.info("filter(cache_file_name=…) has no effect: the rows that stay are kept as numbers, in the cache")
+    known_options(ignored, "filter", _WITHOUT_MEANING)
     sharing = sharing_of(engine, num_proc)
     if function is None:
         return self
