@@ -77,7 +77,7 @@ def new_model(
 ) -> Pretrained:
     """A model of `task` with random weights, in training mode."""
     network = build(read_topology(config, task), device=device)
-    _initialise(network, config)
+    initialise_as_family(network, config)
     model = model_of(config, task=task, network=network if dtype is None else network.to(dtype))
     model.generation_config = _generation_config(None, config)
     return model
@@ -188,7 +188,7 @@ def _main_dtype(checkpoint: Checkpoint) -> torch.dtype | None:
     return chosen
 
 
-def _initialise(module: nn.Module, config: Config) -> None:
+def initialise_as_family(module: nn.Module, config: Config) -> None:
     """Draw the parameters of a module as its family says, by default with the deviation `initializer_range`."""
     own = getattr(family_of(config.model_type, label=config.label), "initialise", None)
     if own is not None:
@@ -204,7 +204,7 @@ def _draw(network: Network, config: Config, *, dtype: torch.dtype, device: torch
         if own and all(part.is_meta for part in own):
             module.to_empty(device=device, recurse=False)
             module.to(dtype)
-            _initialise(module, config)
+            initialise_as_family(module, config)
 
 
 def _generation_config(folder: Path | None, config: Config) -> GenerationConfig:

@@ -60,7 +60,9 @@ class PretrainedModel(Pretrained):
         network._modules = {**self.network._modules, "head": None}
         if family_of(self.config.model_type, label=self.config.label).HEADS["base"].pool is None:
             network._modules["pool"] = None
-        network.spec = replace(network.spec, head=None, pool=network.spec.pool if network._modules["pool"] else None)
+        network.spec = replace(
+            network.spec, head=None, pool=network.spec.pool if network._modules.get("pool") else None
+        )
         base = PretrainedModel(self.config, task="base", network=network)
         base.training = self.training
         return base

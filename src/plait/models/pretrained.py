@@ -7,7 +7,7 @@ a decoder.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -17,6 +17,8 @@ from torch import nn
 from plait.errors import OptionError
 from plait.models.config import Config
 from plait.models.tasks import TASKS
+from plait.nn.heads import LanguageHead
+from plait.nn.stack import Stack
 from plait.nn.topology import EncoderDecoderModel, SingleModel
 
 if TYPE_CHECKING:
@@ -62,13 +64,78 @@ class Pretrained(nn.Module):
         """The embedding of the tokens."""
         raise NotImplementedError(f"{type(self).__name__} must say where its embedding is.")
 
-    def num_parameters(self, *, only_trainable: bool = False) -> int:
-        """How many numbers the model holds; a shared weight counts once."""
-        return sum(part.numel() for part in self.parameters() if part.requires_grad or not only_trainable)
+    def set_input_embeddings(self, value: nn.Embedding) -> None:
+        """Put `value` in the place of the embedding of the tokens. A head that shares its weight shares the new one.
+
+        Raises OptionError for one of another size; `resize_token_embeddings` changes the number of words.
+        """
+        old = self.get_input_embeddings()
+        if value.weight.shape != old.weight.shape:
+            raise OptionError(
+                f"The embedding must have the shape {tuple(old.weight.shape)}, but has {tuple(value.weight.shape)}. "
+                "For another number of words call resize_token_embeddings."
+            )
+        for owner in self.network.modules():
+            for name, part in owner._modules.items():
+                if part is old:
+                    owner._modules[name] = value
+            for name, parameter in [*owner._parameters.items()]:
+                if parameter is old.weight:
+                    setattr(owner, name, value.weight)
+
+    def get_output_embeddings(self) -> nn.Linear | None:
+        """The linear layer that scores the words; None for a task without."""
+        head = self.network.head
+        return head.projection if isinstance(head, LanguageHead) else None
+
+    def resize_token_embeddings(
+        self, new_num_tokens: int | None = None, pad_to_multiple_of: int | None = None, *, mean_resizing: bool = True
+    ) -> nn.Embedding:
+        """Read and write `new_num_tokens` words, rounded up to a multiple of `pad_to_multiple_of`.
+
+        The first words keep their vectors, scores and biases; those beyond are dropped. New ones begin at the mean of
+        the old ones, so that a word that nobody trained is no likelier than the others
+        (https://nlp.stanford.edu/~johnhew/vocab-expansion.html), or with `mean_resizing=False` as the family draws
+        them. `config.vocab_size` follows. Parameters are new objects: make an optimiser afterwards. Returns the
+        embedding. Raises OptionError for a model whose weights are not in memory, or that reads and writes different
+        vocabularies.
+        """
+        from plait.models.resize import resize
+
+        return resize(self, new_num_tokens, multiple=pad_to_multiple_of, mean=mean_resizing)
+
+    def tie_weights(self) -> None:
+        """Share the weight of the embedding with the scores over words again, where the configuration says so.
+
+        It is so after loading and after every method here; only code that has replaced one of the two needs this.
+        """
+        head = self.network.head
+        if isinstance(head, LanguageHead) and head.spec.tied:
+            head.projection.weight = self._scored_embedding().weight
+
+    def _scored_embedding(self) -> nn.Embedding:
+        """The embedding that a tied head shares."""
+        return self.get_input_embeddings()
+
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
+        """How many numbers the model holds; a shared weight counts once.
+
+        With `exclude_embeddings`, those of embeddings (tokens, positions, segments) and of heads that share them are
+        left out.
+        """
+        tables = {id(part.weight) for part in self.modules() if exclude_embeddings and isinstance(part, nn.Embedding)}
+        counted = (part for part in self.parameters() if part.requires_grad or not only_trainable)
+        return sum(part.numel() for part in counted if id(part) not in tables)
 
     def get_memory_footprint(self) -> int:
         """Bytes of all parameters and buffers; a shared weight counts once."""
         return sum(part.nbytes for part in (*self.parameters(), *self.buffers()))
+
+    def describe(self) -> str:
+        """A tree of the parts with their shapes and numbers of parameters; equal layers are shown once."""
+        from plait.models.describe import describe
+
+        return describe(self)
 
     # -- what to train ------------------------------------------------------------------------------------------------
 
@@ -96,6 +163,34 @@ class Pretrained(nn.Module):
                 part.requires_grad_(True)
         shared.requires_grad_(stays)
         return self
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
+        """In training, keep the input of each layer alone and compute the rest again in the backward pass.
+
+        Gradients are the same; activations take the memory of one layer and an input per layer, for about a third more
+        time. A forward with a cache or a record keeps everything. `gradient_checkpointing_kwargs` has {"use_reentrant":
+        False} at most, which is how it is done.
+        """
+        if set(given := dict(gradient_checkpointing_kwargs or {})) - {"use_reentrant"} or given.get("use_reentrant"):
+            raise OptionError(
+                f"gradient_checkpointing_kwargs={given!r} is not supported: layers are computed again without "
+                "re-entering autograd. Leave it out, or give {'use_reentrant': False}."
+            )
+        self._recompute(True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep all activations again."""
+        self._recompute(False)
+
+    @property
+    def is_gradient_checkpointing(self) -> bool:
+        """Whether layers are computed again in the backward pass."""
+        return any(part.recomputes for part in self.network.modules() if isinstance(part, Stack))
+
+    def _recompute(self, recomputes: bool) -> None:
+        for part in self.network.modules():
+            if isinstance(part, Stack):
+                part.recomputes = recomputes
 
     def _behind(self, last: int) -> Iterable[nn.Module | None]:
         """What lies behind the first of the `last` layers, the layers themselves apart."""

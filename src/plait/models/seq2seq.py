@@ -72,6 +72,9 @@ class Seq2SeqModel(Pretrained):
         """The embedding of the source's tokens."""
         return self.network.encoder.frontend.tokens
 
+    def _scored_embedding(self) -> nn.Embedding:
+        return self.network.decoder.frontend.tokens
+
     def _behind(self, last: int) -> Iterable[nn.Module | None]:
         network = self.network
         whole_decoder = last > len(network.decoder.layers)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from plait.errors import ConfigError
 from plait.nn.block import Context, Layer, ParallelLayer
-from plait.nn.cache import Cache
+from plait.nn.cache import Cache, LayerCache
 from plait.nn.frontend import TextFrontend
 from plait.nn.mask import Mask, allowed, biased, plain
 from plait.nn.norm import Norm
@@ -31,6 +32,7 @@ class Stack(nn.Module):
     def __init__(self, spec: StackSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.recomputes = False  # in training, layers are computed again in the backward pass
         self.frontend = TextFrontend(spec.frontend, spec.width)
         self.layers = nn.ModuleList(
             Layer(layer, spec.width) if isinstance(layer, LayerSpec) else ParallelLayer(layer, spec.width)
@@ -96,13 +98,22 @@ class Stack(nn.Module):
         for index, layer in enumerate([*self.layers] * self.spec.repeats):
             if record:
                 record.states.append(x)
-            x = layer(x, context, cache=cache.layers[index] if cache else None, record=record)
+            x = self._run(layer, x, context, cache=cache.layers[index] if cache else None, record=record)
         if self.norm is not None:
             x = self.norm(x)
         x = functional.dropout(x, self.spec.dropout, training=self.training)
         if record:
             record.states.append(x)
         return x
+
+    def _run(
+        self, layer: nn.Module, x: Tensor, context: Context, *, cache: LayerCache | None, record: Recorder | None
+    ) -> Tensor:
+        """One layer; where the stack `recomputes`, nothing inside it is kept for the backward pass but its input."""
+        keeps = cache is not None or record is not None  # both would take up everything twice
+        if keeps or not (self.recomputes and self.training and torch.is_grad_enabled()):
+            return layer(x, context, cache=cache, record=record)  # type: ignore[no-any-return]
+        return checkpoint(layer, x, context, use_reentrant=False)  # type: ignore[no-any-return]
 
     @property
     def packable(self) -> bool:
