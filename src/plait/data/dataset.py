@@ -278,6 +278,7 @@ class Dataset(Described):
     from_json = classmethod(make.from_json)
     from_parquet = classmethod(make.from_parquet)
     from_text = classmethod(make.from_text)
+    from_sql = classmethod(make.from_sql)
 
     # --- work: functions over rows ---
 

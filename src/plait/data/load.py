@@ -84,6 +84,7 @@ def load_dataset(
         name,
         data_dir=data_dir,
         data_files=data_files,
+        split=split,
         features=None if features is None else as_features(features),
         options=options,
         access=Access(revision=revision, token=token, cache_dir=cache_dir, force_download=again),

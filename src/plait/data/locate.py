@@ -15,7 +15,7 @@ from typing import Any
 
 from plait.console import logger
 from plait.data.remote import is_address
-from plait.data.suffixes import plain_suffix
+from plait.data.suffixes import IMAGES, METADATA, SOUNDS, plain_suffix
 from plait.errors import DataError, NotFoundError, OptionError, nearest
 
 log = logger("data")
@@ -154,7 +154,7 @@ def split_by_name(names: Iterable[str]) -> dict[str, list[str]]:
     if not found:
         for part in (slice(-1), slice(-1, None)):  # the folders of a name, then what the file is called
             for name in names:
-                if split := _split_in(name.split("/")[part]):
+                if split := split_in(name.split("/")[part]):
                     found.setdefault(split, []).append(name)
             if found:
                 break
@@ -166,11 +166,26 @@ def split_by_name(names: Iterable[str]) -> dict[str, list[str]]:
         found["train"] = rest
     elif rest:
         log.info("files whose names speak of no split are left out: %s", ", ".join(rest[:5]))
+    _add_metadata(found, names)
     usual = [split for split in _SPLIT_WORDS if split in found]
     return {split: found[split] for split in [*usual, *sorted(set(found) - set(usual))]}
 
 
-def _split_in(parts: Iterable[str]) -> str | None:
+def _add_metadata(found: dict[str, list[str]], names: list[str]) -> None:
+    """What is said about pictures or sounds belongs to every split with files beside it or below."""
+    for name in names:
+        folder, _, file = name.rpartition("/")
+        if file not in METADATA:
+            continue
+        below = f"{folder}/" if folder else ""
+        for several in found.values():
+            beside = any(plain_suffix(each) in IMAGES + SOUNDS and each.startswith(below) for each in several)
+            if name not in several and beside:
+                several.append(name)
+
+
+def split_in(parts: Iterable[str]) -> str | None:
+    """The split that a part of a name speaks of."""
     return next((split for part in parts for split, word in _WORD.items() if word.search(part)), None)
 
 

@@ -258,3 +258,18 @@ def from_text(cls: type[Dataset], /, path_or_paths: Any, split: str | None = Non
     """A data set from text files; the options are those of `load_dataset("text", …)`."""
     found: Dataset = _loaded("text", path_or_paths, {**options, "split": split})
     return found
+
+
+def from_sql(
+    cls: type[Dataset], /, sql: Any, con: Any, features: Features | Mapping[str, Any] | None = None, **options: Any
+) -> Dataset:
+    """A data set from a query or a table of a database; see `load_dataset("sql", …)`.
+
+    `con` is a connection (sqlite3, duckdb, SQLAlchemy), an engine, the path of a SQLite file, or an address such as
+    `sqlite:///a.db`. Raises `DataError` with the words of the database when the query fails.
+    """
+    from plait.data.load import load_dataset
+
+    split = options.pop("split", None) or "train"
+    found: Dataset = load_dataset("sql", sql=sql, con=con, features=features, split="train", **options)
+    return cls(found.table, found.info, split=split, features=found.features)

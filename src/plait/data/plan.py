@@ -61,6 +61,7 @@ def plan_of(
     *,
     data_dir: Any = None,
     data_files: Any = None,
+    split: Any = None,
     features: Features | None = None,
     options: Mapping[str, Any] | None = None,
     access: Access | None = None,
@@ -78,9 +79,9 @@ def plan_of(
         files = data_files_of({"train": path}, fetch=fetch)
         format = ""
     elif Path(path).expanduser().is_dir():
-        format, files, configuration = _of_folder(path, name, data_dir, data_files, fetch)
+        format, files, configuration = _of_folder(Chooser(path, name, data_dir, data_files, split), fetch)
     else:
-        format, files, configuration = _of_hub(path, name, data_dir, data_files, fetch)
+        format, files, configuration = _of_hub(Chooser(path, name, data_dir, data_files, split), fetch)
     suffixes = READERS[format][2] if format else None
     files = {split: unpacked(several, suffixes, home) for split, several in files.items()}
     if not format:
@@ -108,34 +109,29 @@ def _of_format(
     return data_files_of(data_files, data_dir=data_dir, suffixes=suffixes, fetch=fetch)
 
 
-def _of_folder(
-    path: str, name: str | None, data_dir: str | None, data_files: Any, fetch: Fetcher
-) -> tuple[str, dict[str, list[Path]], Configuration]:
-    folder = Path(path).expanduser()
-    if data_files is not None:  # paths may be absolute, or lead out of the folder: the person names them
-        card = card_of([item.name for item in folder.iterdir()], folder.joinpath, path)
-        files = data_files_of(data_files, data_dir=folder / (data_dir or ""), fetch=fetch)
-        configuration = card.configuration(name, path) if name is not None or card.default() else Configuration()
-        return "", files, configuration
-    if data_dir is not None and not (folder / data_dir).is_dir():
-        raise missing_path(folder / data_dir)
-    found = open_folder(folder, Chooser(path, name, data_dir))
+def _of_folder(asked: Chooser, fetch: Fetcher) -> tuple[str, dict[str, list[Path]], Configuration]:
+    folder = Path(asked.place).expanduser()
+    if asked.data_files is not None:  # paths may be absolute, or lead out of the folder: the person names them
+        card = card_of([item.name for item in folder.iterdir()], folder.joinpath, asked.place)
+        files = data_files_of(asked.data_files, data_dir=folder / (asked.data_dir or ""), fetch=fetch)
+        named = asked.name is not None or card.default()
+        return "", files, card.configuration(asked.name, asked.place) if named else Configuration()
+    if asked.data_dir is not None and not (folder / asked.data_dir).is_dir():
+        raise missing_path(folder / asked.data_dir)
+    found = open_folder(folder, asked)
     return found.choice.format, _paths(found, fetch), found.choice.configuration
 
 
-def _of_hub(
-    path: str, name: str | None, data_dir: str | None, data_files: Any, fetch: Fetcher
-) -> tuple[str, dict[str, list[Path]], Configuration]:
-    place = Path(path)
+def _of_hub(asked: Chooser, fetch: Fetcher) -> tuple[str, dict[str, list[Path]], Configuration]:
+    path = asked.place
     if path.startswith((".", "/", "~")) or "\\" in path or (path.count("/") != 1 and is_data_file(path)):
-        raise missing_path(place.expanduser())
+        raise missing_path(Path(path).expanduser())
     try:
-        found = open_name(path, Chooser(path, name, data_dir, data_files), fetch.access)
+        found = open_name(path, asked, fetch.access)
     except NoDataFiles:
         raise
     except HubError as error:
-        formats = ", ".join(READERS)
-        hint = nearest(path, READERS)
+        formats, hint = ", ".join(READERS), nearest(path, READERS)
         error.args = (f"{path!r} is neither a format ({formats}) nor a file or folder here.{hint} {error}",)
         raise
     return found.choice.format, _paths(found, fetch), found.choice.configuration

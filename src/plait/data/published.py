@@ -16,6 +16,7 @@ from plait.console import logger
 from plait.data.card import Card, Configuration, read_card
 from plait.data.locate import matching, patterns_of, plain_names, split_by_name
 from plait.data.remote import is_address
+from plait.data.splits import wanted
 from plait.data.suffixes import format_of, has_format, main_format
 from plait.errors import DataError, HubError, NotFoundError
 from plait.hub import parse_reference, resolve
@@ -57,12 +58,17 @@ class Chooser:
     name: str | None = None
     data_dir: str | None = None
     data_files: Any = None
+    split: Any = None  # what is asked for of it, so that other splits need not come
     choice: Choice | None = None
 
     def __call__(self, names: Collection[str], read: Callable[[str], Path]) -> list[str]:
         """The names to bring; `choice` keeps what they are."""
         card = card_of(names, read, self.place)
-        self.choice = self._choose(list(names), card)
+        choice = self._choose(list(names), card)
+        if choice.format not in ("imagefolder", "audiofolder"):  # their labels are those of all splits
+            kept = wanted(self.split, choice.names)
+            choice = replace(choice, names={split: choice.names[split] for split in kept})
+        self.choice = choice
         chosen = [name for several in self.choice.names.values() for name in several]
         return list(dict.fromkeys(name for name in chosen if not is_address(name)))
 
@@ -186,7 +192,7 @@ class _ParquetBranch(Chooser):
 
     @classmethod
     def of(cls, chooser: Chooser) -> _ParquetBranch:
-        return cls(chooser.place, chooser.name, chooser.data_dir)
+        return cls(chooser.place, chooser.name, chooser.data_dir, split=chooser.split)
 
     def _choose(self, names: list[str], card: Card) -> Choice:
         found: dict[str, dict[str, list[str]]] = {}

@@ -21,6 +21,11 @@ READERS: dict[str, tuple[str, str, tuple[str, ...]]] = {
     "parquet": ("plait.data.readers.parquet", "ParquetReader", (".parquet",)),
     "arrow": ("plait.data.readers.arrow", "ArrowReader", (".arrow",)),
     "text": ("plait.data.readers.text", "TextReader", (".txt",)),
+    "sql": ("plait.data.readers.sql", "SqlReader", ()),
+    "xlsx": ("plait.data.readers.xlsx", "XlsxReader", (".xlsx", ".xlsm", ".xlsb", ".xls", ".ods")),
+    "imagefolder": ("plait.data.readers.folder", "ImageFolderReader", IMAGES),
+    "audiofolder": ("plait.data.readers.folder", "AudioFolderReader", SOUNDS),
+    "webdataset": ("plait.data.readers.webdataset", "WebDatasetReader", (".tar", ".tgz")),
 }
 _SUFFIXES = {suffix: name for name, (_, _, suffixes) in READERS.items() for suffix in suffixes}
 COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst", ".lz4"}

@@ -11,7 +11,7 @@ from pathlib import Path
 from plait.data import cache
 from plait.data.fingerprint import digest, file_identity
 from plait.data.locate import names_below
-from plait.data.suffixes import plain_suffix
+from plait.data.suffixes import is_data_file, plain_suffix
 from plait.errors import DataError, IntegrityError
 from plait.hub.cache import commit, require_space
 from plait.hub.names import path_problem
@@ -32,7 +32,7 @@ def unpacked(files: Iterable[Path], suffixes: Iterable[str] | None, home: Path |
             inside = _unpack(file, home)
             fitting = [path for path in inside if wanted is None or plain_suffix(path) in wanted]
             found += fitting or inside
-        elif suffix in _TARS and (wanted is None or suffix not in wanted):
+        elif suffix in _TARS and not (is_data_file(file) if wanted is None else suffix in wanted):
             raise DataError(
                 f"{file} is an archive that is not opened here: unpack it first (tar -xf {file.name}) and name the "
                 f"files in it. Archives of WebDataset are read by load_dataset('webdataset', …)."
