@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from plait.data.accepted import no_effect
 from plait.data.decode import to_python
 from plait.data.encode import to_arrow
 from plait.data.features import ClassLabel, Features, FeatureType, Value, arrow_of, as_feature
@@ -22,11 +23,13 @@ if TYPE_CHECKING:
 
 def rename_column(self: Dataset, original_column_name: str, new_column_name: str, **ignored: Any) -> Dataset:
     """The data set with one column under another name."""
+    no_effect("rename_column", ignored)
     return rename_columns(self, {original_column_name: new_column_name})
 
 
 def rename_columns(self: Dataset, column_mapping: Mapping[str, str], **ignored: Any) -> Dataset:
     """The data set with columns under other names: `{old: new}`."""
+    no_effect("rename_columns", ignored)
     for name in column_mapping:
         self.table.column(name)
     names = [column_mapping.get(name, name) for name in self.column_names]
@@ -48,6 +51,7 @@ def rename_columns(self: Dataset, column_mapping: Mapping[str, str], **ignored: 
 
 def remove_columns(self: Dataset, column_names: str | Iterable[str], **ignored: Any) -> Dataset:
     """The data set without some columns."""
+    no_effect("remove_columns", ignored)
     gone = _listed(column_names)
     for name in gone:
         self.table.column(name)
@@ -56,6 +60,7 @@ def remove_columns(self: Dataset, column_names: str | Iterable[str], **ignored: 
 
 def select_columns(self: Dataset, column_names: str | Iterable[str], **ignored: Any) -> Dataset:
     """The data set with some columns only, in the order given."""
+    no_effect("select_columns", ignored)
     names = list(dict.fromkeys(_listed(column_names)))
     table = self.table.subset(names)
     return self.derive(table, Features({name: self.features[name] for name in names}), same_rows=True)
@@ -63,6 +68,7 @@ def select_columns(self: Dataset, column_names: str | Iterable[str], **ignored: 
 
 def add_column(self: Dataset, name: str, column: Any, *, feature: Any = None, **ignored: Any) -> Dataset:
     """The data set with one more column: a list, NumPy array, tensor, series or Arrow array with a value per row."""
+    no_effect("add_column", ignored)
     if name in self.features:
         raise DataError(f"There is a column {name!r} already. Remove or rename it first.")
     kind = None if feature is None else as_feature(feature)
@@ -76,12 +82,14 @@ def add_column(self: Dataset, name: str, column: Any, *, feature: Any = None, **
 
 def cast_column(self: Dataset, column: str, feature: Any, **ignored: Any) -> Dataset:
     """The data set with one column in another type; a value that does not fit raises `DataError` with its row."""
+    no_effect("cast_column", ignored)
     self.table.column(column)
     return cast(self, Features({**self.features, column: as_feature(feature)}))
 
 
 def cast(self: Dataset, features: Features | Mapping[str, Any], **ignored: Any) -> Dataset:
     """The data set with all columns in the given types; columns whose type stays are shared."""
+    no_effect("cast", ignored)
     features = as_features(features)
     if set(features) != set(self.features):
         raise DataError(
@@ -167,6 +175,7 @@ def align_labels_with_mapping(self: Dataset, label2id: Mapping[str, int], label_
 
 def flatten(self: Dataset, max_depth: int = 16, **ignored: Any) -> Dataset:
     """The data set with the fields of structs as columns of their own, named `parent.child`."""
+    no_effect("flatten", ignored)
     flat = self
     for _ in range(max_depth - 1):
         structs = [name for name, feature in flat.features.items() if isinstance(feature, dict)]

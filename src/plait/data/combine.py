@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from plait.data.accepted import no_effect
 from plait.data.features import Features, FeatureType, arrow_of
 from plait.data.schema import feature_of
 from plait.data.table import Table, concatenate
@@ -102,6 +103,7 @@ def _common_features(all_features: list[Features]) -> Features:
 
 def add_item(self: Dataset, item: Mapping[str, Any], **ignored: Any) -> Dataset:
     """The data set with one more row at the end; columns that the row lacks are null in it."""
+    no_effect("add_item", ignored)
     from plait.data.dataset import Dataset as Made
 
     for name in item:

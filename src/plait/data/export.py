@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 import pyarrow as pa
 
+from plait.data.accepted import no_effect
 from plait.data.decode import column_to_python
 from plait.data.encode import simple
 from plait.data.remote import writing
 from plait.data.schema import schema_of
-from plait.data.view import known_options
 from plait.errors import OptionError, require
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def to_csv(
 
 
 def _one_process(num_proc: int | None, method: str) -> None:
-    known_options({} if num_proc in (None, 1) else {"num_proc": num_proc}, method, ("num_proc",))
+    no_effect(method, () if num_proc in (None, 1) else ("num_proc",))
 
 
 def _frames(dataset: Dataset, size: int, numbered: bool) -> Iterator[tuple[int, Any]]:

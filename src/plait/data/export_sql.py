@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
+from plait.data.accepted import no_effect
 from plait.data.decode import column_to_python
 from plait.data.encode import simple
 from plait.data.features import FeatureType, arrow_of, is_decoded
-from plait.data.view import known_options
 from plait.errors import DataError, OptionError, require
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def to_sql(
     `if_exists` is "fail" (the default), "replace" or "append"; `index=True` adds a column of row numbers (named by
     `index_label`); `schema` and `dtype` (types by column) as in pandas. What was opened here is closed again.
     """
-    known_options({} if num_proc in (None, 1) else {"num_proc": num_proc}, "to_sql", ("num_proc",))
+    no_effect("to_sql", () if num_proc in (None, 1) else ("num_proc",))
     size = batch_size or _BATCH
     with _connected(con) as (kind, connection):
         if kind == "sqlite":

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from plait.data.accepted import no_effect
 from plait.data.features import Features, List
 from plait.data.table import Table
-from plait.data.view import known_options
 from plait.data.writer import ColumnWriter
 from plait.errors import DataError, OptionError
 
@@ -32,7 +32,7 @@ def batch(
     Every column becomes a `List` of what it was. `drop_last_batch` leaves out a last batch of fewer than `batch_size`
     rows. Nothing is computed by other processes and nothing cached: it takes as long as copying the columns.
     """
-    known_options(ignored, "batch", ("num_proc", "new_fingerprint"))
+    no_effect("batch", ignored)
     if by_column is not None:
         edges = _runs(self, [by_column] if isinstance(by_column, str) else list(by_column))
     elif batch_size is None:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from plait.console import logger
+from plait.data.accepted import no_effect
 from plait.data.access import positions
-from plait.data.features import ClassLabel
+from plait.data.features import ClassLabel, Features
 from plait.data.table import Rows, Table, compact, missing_column
-from plait.errors import DataError, OptionError, nearest
+from plait.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
     from plait.data.dataset_dict import DatasetDict
-
-
-log = logger("data")
 
 
 def select(self: Dataset, indices: Iterable[int], **ignored: Any) -> Dataset:
@@ -29,7 +26,7 @@ def select(self: Dataset, indices: Iterable[int], **ignored: Any) -> Dataset:
 
     Negative numbers count from the end. Raises `RowError` for a row that is not there.
     """
-    known_options(ignored, "select", _WITHOUT_MEANING)
+    no_effect("select", ignored)
     return rows_of(self, positions(indices, len(self)))
 
 
@@ -62,7 +59,7 @@ def repeat(self: Dataset, num_times: int) -> Dataset:
 
 def shard(self: Dataset, num_shards: int, index: int, *, contiguous: bool = True, **ignored: Any) -> Dataset:
     """Part `index` (from 0) of `num_shards` parts of about equal size: neighbours, or every `num_shards`-th row."""
-    known_options(ignored, "shard", _WITHOUT_MEANING)
+    no_effect("shard", ignored)
     if num_shards < 1 or not 0 <= index < num_shards:
         raise OptionError(f"index must be between 0 and num_shards - 1, but is {index} with num_shards={num_shards}.")
     if not contiguous:
@@ -84,7 +81,7 @@ def sort(
 
     `reverse` is one flag, or one per column; nulls come last, or first with `null_placement="at_start"`.
     """
-    known_options(ignored, "sort", _WITHOUT_MEANING)
+    no_effect("sort", ignored)
     names = [column_names] if isinstance(column_names, str) else list(column_names)
     flags = [reverse] * len(names) if isinstance(reverse, bool) else list(reverse)
     if len(flags) != len(names):
@@ -126,7 +123,7 @@ def shuffle(self: Dataset, seed: int | None = None, *, generator: Any = None, **
 
     Without `seed` and `generator` NumPy's global state decides, so that `numpy.random.seed` makes it repeatable.
     """
-    known_options(ignored, "shuffle", _WITHOUT_MEANING)
+    no_effect("shuffle", ignored)
     return rows_of(self, _generator(seed, generator).permutation(len(self)))
 
 
@@ -148,7 +145,7 @@ def train_test_split(
     """
     from plait.data.dataset_dict import DatasetDict
 
-    known_options(ignored, "train_test_split", _WITHOUT_MEANING)
+    no_effect("train_test_split", ignored)
     if len(self) == 0:
         return DatasetDict({"train": self, "test": self})
     train, test = _sizes(len(self), train_size, test_size)
@@ -227,11 +224,14 @@ def _shares(counts: Any, total: int, generator: Any) -> Any:
     return shares
 
 
-def flatten_indices(self: Dataset, **ignored: Any) -> Dataset:
-    """The same rows with every column gathered into its own new storage, so that reading in order is sequential."""
+def flatten_indices(self: Dataset, *, features: Features | Mapping[str, Any] | None = None, **ignored: Any) -> Dataset:
+    """The same rows with every column gathered into its own new storage, so that reading in order is sequential.
+
+    `features` casts the columns besides.
+    """
     from plait.data.writer import ColumnWriter
 
-    known_options(ignored, "flatten_indices", _WITHOUT_MEANING)
+    no_effect("flatten_indices", ignored)
     columns = {}
     for name, column in self.table.columns.items():
         if isinstance(column.rows, range):
@@ -241,7 +241,8 @@ def flatten_indices(self: Dataset, **ignored: Any) -> Dataset:
         for _, arrays in self.table.blocks([name]):
             writer.append(arrays[name])
         columns[name], _ = writer.finish()
-    return self.derive(Table(columns, len(self)))
+    flat = self.derive(Table(columns, len(self)), same_rows=True)
+    return flat if features is None else flat.cast(features)
 
 
 def _count(n: int) -> int:
@@ -258,41 +259,3 @@ def _generator(seed: int | None, generator: Any) -> Any:
             raise OptionError(f"generator must be a numpy.random.Generator, but is {generator!r}.")
         return generator
     return np.random.default_rng(int(np.random.randint(2**31)) if seed is None else seed)
-
-
-# why arguments of datasets have no effect here; of all others, because nothing is written to disk
-_REASONS = {
-    "num_proc": "the work is done in this process",
-    "new_fingerprint": "the fingerprint follows from what the data set holds",
-    "train_new_fingerprint": "the fingerprint follows from what the data set holds",
-    "test_new_fingerprint": "the fingerprint follows from what the data set holds",
-    "writer_batch_size": "blocks are as large as their bytes suggest",
-    "batch_size": "blocks are as large as their bytes suggest",
-    "disable_nullable": "every column may hold nulls",
-    "suffix_template": "a result has no file per worker",
-    "token_per_repo_id": "nothing is fetched while decoding",
-}
-
-# arguments of datasets that have no meaning here, because views are never written to disk
-_WITHOUT_MEANING = {
-    "keep_in_memory",
-    "load_from_cache_file",
-    "indices_cache_file_name",
-    "train_indices_cache_file_name",
-    "test_indices_cache_file_name",
-    "writer_batch_size",
-    "new_fingerprint",
-    "train_new_fingerprint",
-    "test_new_fingerprint",
-    "cache_file_name",
-    "num_proc",
-    "disable_nullable",
-}
-
-
-def known_options(options: Iterable[str], method: str, known: Iterable[str]) -> None:
-    """Say in the log which arguments mean something in datasets only; raise `OptionError` for all others."""
-    for name in options:
-        if name not in known:
-            raise OptionError(f"{method}() has no argument {name!r}.{nearest(name, known)}")
-        log.info("%s(%s=…) has no effect: %s", method, name, _REASONS.get(name, "nothing is written here"))

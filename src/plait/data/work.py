@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from plait.console import Bar, bar, logger
+from plait.data.accepted import no_effect
 from plait.data.apply import Call, test_rows
 from plait.data.asynchronous import gathering
 from plait.data.features import Features
@@ -24,7 +25,7 @@ from plait.data.outcome import Outcome
 from plait.data.schema import as_features
 from plait.data.shares import Job, Sharing, shared_out, sharing_of, take_in
 from plait.data.table import missing_column
-from plait.data.view import known_options, rows_of
+from plait.data.view import rows_of
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
@@ -76,7 +77,7 @@ def map(
     those of all values. A column whose values have no common type becomes `Json`; with `on_mixed_types=None` it is an
     error.
     """
-    known_options(ignored, "map", _WITHOUT_MEANING)
+    no_effect("map", ignored)
     sharing = sharing_of(engine, num_proc)
     removed = _names(self, remove_columns)
     call = _call(self, function, input_columns, with_indices, with_rank, fn_kwargs)
@@ -185,7 +186,7 @@ def filter(
     """
     if ignored.pop("cache_file_name", None) is not None:
         log.info("filter(cache_file_name=…) has no effect: the rows that stay are kept as numbers, in the cache")
-    known_options(ignored, "filter", _WITHOUT_MEANING)
+    no_effect("filter", ignored)
     sharing = sharing_of(engine, num_proc)
     if function is None:
         return self
@@ -244,8 +245,3 @@ def _call(
         with_rank=with_rank,
         options=dict(fn_kwargs or {}),
     )
-
-
-# arguments of datasets that have no meaning here: a result has no file per worker, its record batches have a size in
-# bytes, and every column may hold nulls
-_WITHOUT_MEANING = {"writer_batch_size", "disable_nullable", "suffix_template"}
