@@ -9,9 +9,11 @@ from plait import lazy
 if TYPE_CHECKING:
     from plait.data.access import Column as Column
     from plait.data.combine import concatenate_datasets as concatenate_datasets
+    from plait.data.combine import interleave_datasets as interleave_datasets
     from plait.data.dataset import Dataset as Dataset
     from plait.data.dataset_dict import DatasetDict as DatasetDict
     from plait.data.disk import load_from_disk as load_from_disk
+    from plait.data.distributed import split_dataset_by_node as split_dataset_by_node
     from plait.data.features import ClassLabel as ClassLabel
     from plait.data.features import Features as Features
     from plait.data.features import LargeList as LargeList
@@ -33,14 +35,17 @@ if TYPE_CHECKING:
     from plait.data.pictures import Audio as Audio
     from plait.data.pictures import Image as Image
     from plait.data.splits import ReadInstruction as ReadInstruction
+    from plait.data.streams.dataset import IterableDataset as IterableDataset
+    from plait.data.streams.dataset_dict import IterableDatasetDict as IterableDatasetDict
 
 # module -> the public names that it defines
 _TABLE: dict[str, tuple[str, ...]] = {
     "plait.data.access": ("Column",),
-    "plait.data.combine": ("concatenate_datasets",),
+    "plait.data.combine": ("concatenate_datasets", "interleave_datasets"),
     "plait.data.dataset": ("Dataset",),
     "plait.data.dataset_dict": ("DatasetDict",),
     "plait.data.disk": ("load_from_disk",),
+    "plait.data.distributed": ("split_dataset_by_node",),
     "plait.data.features": ("ClassLabel", "Features", "LargeList", "List", "Sequence", "Value"),
     "plait.data.info": ("DatasetInfo", "NamedSplit", "Split", "SplitInfo"),
     "plait.data.kinds": (
@@ -55,6 +60,8 @@ _TABLE: dict[str, tuple[str, ...]] = {
     "plait.data.load": ("load_dataset",),
     "plait.data.pictures": ("Audio", "Image"),
     "plait.data.splits": ("ReadInstruction",),
+    "plait.data.streams.dataset": ("IterableDataset",),
+    "plait.data.streams.dataset_dict": ("IterableDatasetDict",),
 }
 _MODULES, __getattr__, __dir__ = lazy.names(__name__, _TABLE)
 

@@ -22,6 +22,7 @@ from plait.data.fingerprint import table_digest
 from plait.data.formats import Format, Formatter, formatter_of, kind_named
 from plait.data.info import DatasetInfo, Described, NamedSplit
 from plait.data.schema import feature_of, features_of
+from plait.data.streams.make import to_iterable_dataset
 from plait.data.table import Table, missing_column
 from plait.errors import DataError
 
@@ -339,6 +340,7 @@ class Dataset(Described):
     to_parquet = export.to_parquet
     to_sql = export_sql.to_sql
     to_tf_dataset = export_tf.to_tf_dataset
+    to_iterable_dataset = to_iterable_dataset
     push_to_hub = push.push_to_hub
     save_to_disk = disk.save_to_disk
     load_from_disk = staticmethod(disk.load_dataset_from_disk)

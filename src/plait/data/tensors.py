@@ -7,7 +7,7 @@ number (text, bytes, nulls) stays what it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -55,6 +55,14 @@ class TensorFormatter:
         columns = [self._cells(array, features, name) for name, array in arrays.items()]
         names = list(arrays)
         return (dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True))
+
+    def row(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """A row of Python objects with the numbers in it as tensors, cell by cell; tensors stay what they are."""
+        return {name: self._value(value) for name, value in row.items()}
+
+    def stacked(self, columns: Mapping[str, list[Any]]) -> dict[str, Any]:
+        """Cells that `row` made as a batch: stacked where they have one shape."""
+        return {name: self._stack(values) for name, values in columns.items()}
 
     def _cells(self, array: Any, features: Features, name: str) -> Any:
         """One column as a sequence of the values of single rows."""
