@@ -195,9 +195,28 @@ def test_residual_weights_begin_smaller() -> None:
             "`partial_rotary_factor` must turn pairs, but 0.3 of a head's 64 dimensions is 19 (config.json of x).",
         ),
         (
-            {"model_type": "opt", "word_embed_proj_dim": 512},
-            "`word_embed_proj_dim` is 512 in config.json of x, and only 768 is supported for OPT: its token vectors "
-            "have the width of its layers.",
+            {"model_type": "deepseek_v3", "n_group": 200},
+            "`n_group` must divide the 256 experts into groups of at least 2, but is 200 (config.json of x).",
+        ),
+        (
+            {"model_type": "deepseek_v3", "n_group": 64, "topk_group": 1},
+            "`topk_group` must be at most `n_group` (64) and leave enough experts for `num_experts_per_tok`, but is 1 "
+            "(config.json of x).",
+        ),
+        (
+            {"model_type": "deepseek_v3", "num_key_value_heads": 8},
+            "`num_key_value_heads` is 8 in config.json of x, and only 128 is supported for DeepseekV3: all heads share "
+            "one latent vector, and expand it each.",
+        ),
+        (
+            {"model_type": "deepseek_v3", "topk_method": "greedy"},
+            "`topk_method` is 'greedy' in config.json of x, and only 'noaux_tc' is supported for DeepseekV3: a "
+            "correction of the scores balances the load.",
+        ),
+        (
+            {"model_type": "deepseek_v3", "moe_layer_freq": 2},
+            "`moe_layer_freq` is 2 in config.json of x, and only 1 is supported for DeepseekV3: every layer behind the "
+            "dense ones is sparse.",
         ),
         (
             {"model_type": "smollm3", "no_rope_layers": [1, 0]},

@@ -53,12 +53,15 @@ def test_a_family_answers_to_usual_and_own_names() -> None:
     [
         ("distilbert", {"hidden_dim": 12, "dim": 9}, r"`dim` must be a multiple of `n_heads` \(2\), but is 9"),
         ("roberta", {"pad_token_id": None}, "`pad_token_id` is missing"),
-        ("albert", {"num_hidden_groups": 2}, "`num_hidden_groups` is 2 .*: all its layers share their weights"),
         ("albert", {"is_decoder": True}, "`is_decoder` is True .*: it was never trained to write"),
         ("deberta-v2", {"relative_attention": False}, "`relative_attention` is False .* all that is known of places"),
         ("deberta-v2", {"position_biased_input": True}, "`position_biased_input` is True .* are not added"),
         ("deberta-v2", {"share_att_key": False}, "`share_att_key` is False .* the projections of the tokens"),
-        ("deberta-v2", {"conv_kernel_size": 3}, "`conv_kernel_size` is 3 .* no convolution beside the first layer"),
+        (
+            "deberta-v2",
+            {"conv_kernel_size": 4},
+            "`conv_kernel_size` must be odd and `conv_groups` divide `hidden_size`, but they are 4 and 1",
+        ),
         ("deberta-v2", {"embedding_size": 4}, "`embedding_size` is 4 .* have the width of the layers"),
         ("deberta-v2", {"pooler_hidden_size": 4}, "`pooler_hidden_size` is 4 .* keeps its width"),
         ("deberta-v2", {"pos_att_type": "c2p"}, "`pos_att_type` must name c2p and p2c, .* but is 'c2p'"),
@@ -179,7 +182,8 @@ def test_the_trained_head_of_deberta_is_loaded() -> None:
     ],
 )
 def test_heads_of_pretraining_are_known_and_ignored(model_type: str, name: str) -> None:
-    plan = rules_for(family_of(model_type, label="x"), "sequence_classification").plan([name])
+    config = Config({"model_type": model_type})
+    plan = rules_for(family_of(model_type, label="x"), "sequence_classification", config).plan([name])
     assert set(plan.ignored) == {name}
 
 

@@ -135,6 +135,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "gpt_neox": {**_LLAMA, "model_type": "gpt_neox", "rotary_emb_base": 100.0, "rotary_pct": 0.5, **_LAYER_NORM},
     "phi": {**_LLAMA, "model_type": "phi", **_LAYER_NORM},
     "opt": {"model_type": "opt", "ffn_dim": 40, "max_position_embeddings": 20, "dropout": 0.0, **_NONE},
+    "opt-narrow": {
+        "model_type": "opt",
+        "ffn_dim": 40,
+        "max_position_embeddings": 20,
+        "dropout": 0.0,
+        "do_layer_norm_before": False,
+        "word_embed_proj_dim": 24,
+        **_NONE,
+    },
     "glm4": {**_LLAMA, "model_type": "glm4", "head_dim": 12, "partial_rotary_factor": 1.0},
     "phi3": {**_LLAMA, "model_type": "phi3", "original_max_position_embeddings": 16, **_LONG},
     "phi3-long": {**_LLAMA, "model_type": "phi3", "original_max_position_embeddings": 8, **_LONG},
@@ -161,6 +170,9 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "mixtral": {**_LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
 }
+
+CONFIGS["albert-groups"] = {**CONFIGS["albert"], "num_hidden_groups": 2, "num_hidden_layers": 4}
+CONFIGS["deberta-v2-convolution"] = {**CONFIGS["deberta-v2"], "conv_kernel_size": 3, "conv_groups": 2}
 
 
 def spec_of(name: str, task: str) -> Topology:
@@ -235,7 +247,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("LearnedPositions", "over"): lambda over: "tokens" if over == "slots" else "slots",
     ("SinusoidalPositions", "halves"): lambda halves: not halves,
     ("TextFrontendSpec", "vocabulary"): lambda count: count + 1,
-    ("TextFrontendSpec", "width"): lambda width: width + 1 if width else 24,
+    ("TextFrontendSpec", "narrow"): lambda part: None if part else specs.NarrowTables(width=24),
     ("TextFrontendSpec", "positions"): lambda p: (
         SinusoidalPositions() if isinstance(p, LearnedPositions) else LearnedPositions(count=20)
     ),
@@ -255,7 +267,14 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("DisentangledSpec", "scale"): lambda scale: scale * 1.05,
     ("DisentangledSpec", "dropout"): lambda dropout: 0.5,
     ("DisentangledSpec", "position_dropout"): lambda dropout: 0.5,
-    ("StackSpec", "repeats"): lambda count: count + 1,
+    ("StackSpec", "order"): lambda order: (0, 0, *(order or ())),
+    ("StackSpec", "narrow"): lambda width: None if width else 24,
+    ("NarrowTables", "width"): lambda width: width + 1,
+    ("NarrowTokens", "width"): lambda width: width + 1,
+    ("ConvolutionSpec", "kernel"): lambda kernel: kernel + 2,
+    ("ConvolutionSpec", "groups"): lambda groups: groups * 2,
+    ("ConvolutionSpec", "activation"): lambda name: "relu",
+    ("ConvolutionSpec", "dropout"): lambda dropout: 0.5,
     ("StackSpec", "relative_bias"): lambda part: None if part else specs.RelativeBiasSpec(buckets=8, distance=9),
     ("RelativeBiasSpec", "buckets"): lambda buckets: buckets // 2,
     ("RelativeBiasSpec", "distance"): lambda distance: distance // 8,
@@ -290,7 +309,12 @@ CONTAINERS = {
     *(("ParallelLayerSpec", name) for name in ("attention", "mlp", "norm")),
     ("SharedExpertSpec", "mlp"),
     *(("LatentAttentionSpec", name) for name in ("rope", "norm", "mask")),
-    *(("LayerSpec", field.name) for field in dataclasses.fields(specs.LayerSpec)),
+    *(
+        (kind.__name__, field.name)
+        for kind in (specs.LayerSpec, specs.ConvolvedLayerSpec)
+        for field in dataclasses.fields(kind)
+    ),
+    ("ConvolutionSpec", "norm"),
     *(("EncoderDecoder", stack) for stack in ("encoder", "decoder")),
 }
 
@@ -369,6 +393,9 @@ def padding_gradient(network: Network) -> Tensor:
         ("roberta", "sequence_classification"),
         ("mpnet", "sequence_classification"),
         ("albert", "masked_lm"),
+        ("albert-groups", "base"),
+        ("opt-narrow", "causal_lm"),
+        ("deberta-v2-convolution", "base"),
         ("deberta-v2", "masked_lm"),
         ("modernbert", "sequence_classification"),
         ("llama", "causal_lm"),

@@ -70,7 +70,7 @@ STACKS: dict[str, StackSpec] = {
     "parallel layers": replace(
         stack(), layers=(ParallelLayerSpec(attention=replace(ATTENTION, mask=CAUSAL), mlp=LAYER.mlp, norm=NORM),)
     ),
-    "repeated layers": replace(stack(), repeats=2),
+    "repeated layers": replace(stack(), order=(0, 1, 0, 1)),
 }
 HEADS: dict[str, dict[str, Any]] = {
     "words": {"head": LanguageHeadSpec(vocabulary=20, tied=False, bias=True)},

@@ -27,6 +27,7 @@ from plait.nn.spec import (
     LearnedPositions,
     MaskSpec,
     MLPSpec,
+    NarrowTables,
     NormSpec,
     ParallelLayerSpec,
     PoolSpec,
@@ -196,7 +197,10 @@ def test_frontend_adds_its_parts() -> None:
 
 def test_frontend_of_another_width() -> None:
     spec = TextFrontendSpec(
-        vocabulary=9, width=3, positions=LearnedPositions(count=6), norm=NormSpec(kind="rms", eps=0.1)
+        vocabulary=9,
+        narrow=NarrowTables(width=3),
+        positions=LearnedPositions(count=6),
+        norm=NormSpec(kind="rms", eps=0.1),
     )
     frontend = TextFrontend(spec, 4)
     randomise(frontend)

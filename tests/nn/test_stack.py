@@ -43,9 +43,9 @@ def made(stack: StackSpec) -> SingleModel:
 
 
 def test_repeated_layers_are_layers_with_equal_weights() -> None:
-    spec = StackSpec(width=8, frontend=FRONTEND, layers=(LAYER, LAYER), repeats=3)
+    spec = StackSpec(width=8, frontend=FRONTEND, layers=(LAYER, LAYER), order=(0, 1) * 3)
     repeated = made(spec)
-    written_out = made(replace(spec, layers=(LAYER,) * 6, repeats=1))
+    written_out = made(replace(spec, layers=(LAYER,) * 6, order=None))
     state = repeated.state_dict()
     for name, parameter in written_out.named_parameters():
         # layer 5 of six is layer 1 of two
@@ -63,7 +63,7 @@ def test_repeated_layers_are_layers_with_equal_weights() -> None:
 
 
 def test_each_pass_has_a_cache_of_its_own() -> None:
-    model = made(StackSpec(width=8, frontend=FRONTEND, layers=(LAYER,), repeats=3))
+    model = made(StackSpec(width=8, frontend=FRONTEND, layers=(LAYER,), order=(0,) * 3))
     tokens, cache = torch.randint(0, 20, (2, 7)), Cache(model.stack.depth)
     with torch.no_grad():
         parts = [model(part, cache=cache).states for part in tokens.split([3, 1, 3], dim=1)]

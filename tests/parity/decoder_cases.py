@@ -242,6 +242,11 @@ DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         LANGUAGE,
     ),
     "opt": ("OPTConfig", OPT, (*ALL[:3], "question_answering")),
+    "opt-narrow-norms-behind": (
+        "OPTConfig",
+        {**OPT, "do_layer_norm_before": False, "word_embed_proj_dim": 24},
+        (*ALL[:3], "question_answering"),
+    ),
     "opt-norms-behind-unbiased": (
         "OPTConfig",
         {**OPT, "do_layer_norm_before": False, "enable_bias": False, "activation_function": "gelu"},
@@ -376,6 +381,8 @@ CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "opt activation": ("opt", {"activation_function": "gelu"}, None),
     "opt key bias": ("opt", {}, "decoder.layers.1.self_attn.v_proj.bias"),
     "opt norm": ("opt", {}, "decoder.layers.1.final_layer_norm.bias"),
+    "opt projection in": ("opt-narrow-norms-behind", {}, "decoder.project_in.weight"),
+    "opt projection out": ("opt-narrow-norms-behind", {}, "decoder.project_out.weight"),
     "opt norm behind": ("opt-norms-behind-unbiased", {}, "decoder.layers.2.self_attn_layer_norm.weight"),
     "mistral eps": ("mistral", EPS, None),
     "mistral theta": ("mistral", THETA, None),

@@ -1,4 +1,4 @@
-"""ALBERT (arXiv:1909.11942): BERT with one layer that runs again and again, behind narrower embeddings.
+"""ALBERT (arXiv:1909.11942): BERT with one layer, or a few, that run again and again, behind narrower embeddings.
 
 Configuration: https://huggingface.co/albert/albert-base-v2.
 """
@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from plait.models import bert
+from plait.models.config import Config
 from plait.models.family import Head
 from plait.models.reader import Reader
 from plait.nn.spec import (
@@ -20,7 +21,7 @@ from plait.nn.spec import (
     Single,
     SublayerSpec,
 )
-from plait.weights.rules import Rule, ignore, rename, tied
+from plait.weights.rules import Rule, Rules, ignore, rename, tied
 
 NAME = "Albert"
 
@@ -50,7 +51,6 @@ IGNORED = {"classifier_dropout_prob": "the heads read it"} | dict.fromkeys(
 
 def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
-    reader.only("num_hidden_groups", 1, reason="all its layers share their weights")
     reader.only("is_decoder", False, reason="it was never trained to write")
     positions = LearnedPositions(count=reader.integer("max_position_embeddings"))
     stack = bert.encoder(reader, positions=positions, embedding=reader.integer("embedding_size")).stack
@@ -58,8 +58,12 @@ def spec(reader: Reader) -> Single:
     assert isinstance(layer, LayerSpec)
     # Nothing is dropped behind the MLP.
     layer = replace(layer, around_mlp=SublayerSpec(after=bert.norm_spec(reader)))
-    layers = (layer,) * reader.integer("inner_group_num")
-    return Single(stack=replace(stack, layers=layers, repeats=reader.integer("num_hidden_layers")))
+    inner, groups, depth = (
+        reader.integer(f"{key}") for key in ("inner_group_num", "num_hidden_groups", "num_hidden_layers")
+    )
+    # Each group runs for its share of the depth.
+    order = [depth_of * groups // depth * inner + index for depth_of in range(depth) for index in range(inner)]
+    return Single(stack=replace(stack, layers=(layer,) * inner * groups, order=tuple(order)))
 
 
 def _classifier(reader: Reader) -> ClassifierHeadSpec:
@@ -71,21 +75,35 @@ def _choice(reader: Reader) -> ClassifierHeadSpec:
     return replace(_classifier(reader), labels=1)
 
 
-_THEIRS, _OURS = "encoder.albert_layer_groups.0.albert_layers.{i}.", "stack.layers.{i}."
-RULES = bert.names(
-    {
-        **{theirs: ours for theirs, ours in bert.NAMES.items() if theirs.startswith("embeddings.")},
-        "encoder.embedding_hidden_mapping_in.{wb}": "stack.frontend.projection.{wb}",
-        _THEIRS + "attention.{p:query|key|value}.{wb}": _OURS + "attention.{p}.{wb}",
-        _THEIRS + "attention.dense.{wb}": _OURS + "attention.output.{wb}",
-        _THEIRS + "attention.LayerNorm.{wb}": _OURS + "around_attention.after.{wb}",
-        _THEIRS + "ffn.{wb}": _OURS + "mlp.up.{wb}",
-        _THEIRS + "ffn_output.{wb}": _OURS + "mlp.down.{wb}",
-        _THEIRS + "full_layer_layer_norm.{wb}": _OURS + "around_mlp.after.{wb}",
-    },
-    ignore("sop_classifier.{rest}", "tells the order of two sentences: a head of its training"),
-    prefix="albert.",
-)
+_LAYER = {
+    "attention.{p:query|key|value}.{wb}": "attention.{p}.{wb}",
+    "attention.dense.{wb}": "attention.output.{wb}",
+    "attention.LayerNorm.{wb}": "around_attention.after.{wb}",
+    "ffn.{wb}": "mlp.up.{wb}",
+    "ffn_output.{wb}": "mlp.down.{wb}",
+    "full_layer_layer_norm.{wb}": "around_mlp.after.{wb}",
+}
+
+
+def RULES(config: Config) -> Rules:
+    """The names of the stack's weights; layers are counted within each group."""
+    inner = config.inner_group_num
+    places = [divmod(number, inner) for number in range(config.num_hidden_groups * inner)]
+    layers = {
+        f"encoder.albert_layer_groups.{group}.albert_layers.{index}.{theirs}": f"stack.layers.{number}.{ours}"
+        for number, (group, index) in enumerate(places)
+        for theirs, ours in _LAYER.items()
+    }
+    return bert.names(
+        {
+            **{theirs: ours for theirs, ours in bert.NAMES.items() if theirs.startswith("embeddings.")},
+            "encoder.embedding_hidden_mapping_in.{wb}": "stack.frontend.projection.{wb}",
+            **layers,
+        },
+        ignore("sop_classifier.{rest}", "tells the order of two sentences: a head of its training"),
+        prefix="albert.",
+    )
+
 
 _LANGUAGE = (
     rename("predictions.dense.{wb}", "head.dense.{wb}"),

@@ -18,6 +18,7 @@ from plait.nn.spec import (
     LearnedPositions,
     MaskSpec,
     MLPSpec,
+    NarrowTables,
     NormSpec,
     PoolSpec,
     ProjectionBias,
@@ -102,7 +103,7 @@ def encoder(reader: Reader, *, positions: LearnedPositions | None, embedding: in
     )
     frontend = TextFrontendSpec(
         vocabulary=vocabulary,
-        width=embedding,
+        narrow=None if embedding is None else NarrowTables(width=embedding),
         positions=positions,
         segments=reader.optional_integer("type_vocab_size", least=0) or None,
         norm=norm,

@@ -1,11 +1,12 @@
 """DeBERTa 2 and 3 (arXiv:2006.03654, arXiv:2111.09543): BERT whose scores know distances, from vectors of their own.
 
-Configuration: https://huggingface.co/microsoft/deberta-v3-base. The convolution of deberta-v2-xlarge is not built.
+Configuration: https://huggingface.co/microsoft/deberta-v3-base. The first layer of deberta-v2-xlarge has a convolution
+beside it.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 from plait.errors import ConfigError
 from plait.models import bert
@@ -14,6 +15,8 @@ from plait.models.reader import Reader
 from plait.nn.spec import (
     AttentionSpec,
     ClassifierHeadSpec,
+    ConvolutionSpec,
+    ConvolvedLayerSpec,
     DisentangledSpec,
     LanguageHeadSpec,
     LayerSpec,
@@ -57,7 +60,6 @@ def _attention_kinds(reader: Reader) -> None:
     reader.only("relative_attention", True, reason="distances are all that is known of places")
     reader.only("position_biased_input", False, reason="places are not added to what is read")
     reader.only("share_att_key", True, reason="distances pass through the projections of the tokens")
-    reader.only("conv_kernel_size", 0, reason="there is no convolution beside the first layer")
     reader.only("embedding_size", reader.integer("hidden_size"), reason="token vectors have the width of the layers")
     reader.only("attention_head_size", None, reason="heads share the width")
     kinds = reader.value("pos_att_type") or ()
@@ -95,8 +97,29 @@ def spec(reader: Reader) -> Single:
         dropout=layer.attention.dropout,
         position_dropout=layer.around_attention.dropout,
     )
-    layers = (replace(layer, attention=attention),) * len(stack.layers)
+    layer = replace(layer, attention=attention)
+    first = _convolved(reader, layer) if reader.value("conv_kernel_size") else layer
+    layers = (first, *(layer,) * (len(stack.layers) - 1))
     return Single(stack=replace(stack, layers=layers, relative_vectors=_vectors(reader)))
+
+
+def _convolved(reader: Reader, layer: LayerSpec) -> ConvolvedLayerSpec:
+    """The layer with the convolution that the configuration describes beside it."""
+    kernel, groups = reader.integer("conv_kernel_size"), reader.optional_integer("conv_groups") or 1
+    if kernel % 2 == 0 or reader.integer("hidden_size") % groups:
+        raise ConfigError(
+            f"`conv_kernel_size` must be odd and `conv_groups` divide `hidden_size`, but they are {kernel} and "
+            f"{groups} ({reader.label})."
+        )
+    convolution = ConvolutionSpec(
+        kernel=kernel,
+        groups=groups,
+        activation="tanh" if reader.value("conv_act") is None else reader.activation("conv_act"),
+        norm=bert.norm_spec(reader),
+        dropout=layer.around_mlp.dropout,
+    )
+    parts = {field.name: getattr(layer, field.name) for field in fields(layer)}
+    return ConvolvedLayerSpec(**parts, convolution=convolution)
 
 
 def _language(reader: Reader) -> LanguageHeadSpec:
@@ -130,6 +153,8 @@ RULES = bert.names(
         _ATTENTION + "{p:query|key|value}_proj.{wb}": "stack.layers.{i}.attention.{p}.{wb}",
         "encoder.rel_embeddings.weight": "stack.relative_vectors.table.weight",
         "encoder.LayerNorm.{wb}": "stack.relative_vectors.norm.{wb}",
+        "encoder.conv.conv.{wb}": "stack.layers.0.beside.convolution.{wb}",
+        "encoder.conv.LayerNorm.{wb}": "stack.layers.0.beside.norm.{wb}",
     },
     ignore("deberta.embeddings.position_embeddings.weight", "a table that nothing is read from"),
     ignore("mask_predictions.{rest}", "finds replaced tokens: the head of its training"),

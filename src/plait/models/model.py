@@ -201,7 +201,8 @@ class PretrainedModel(Pretrained):
     def _recorded(self, record: Recorder, head_mask: Tensor | None) -> dict[str, Any]:
         values: dict[str, Any] = {"hidden_states": tuple(record.states)}
         if record.attentions is not None:
-            factors = head_factors(head_mask, len(self.layers)) * self.network.spec.stack.repeats
+            of_layers = head_factors(head_mask, len(self.layers))
+            factors = [of_layers[number] for number in self.network.stack.order]
             pairs = zip(record.attentions, factors, strict=True)
             # (B, H, T, S) * (H, 1, 1)
             values["attentions"] = tuple(

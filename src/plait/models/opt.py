@@ -14,6 +14,7 @@ from plait.nn.spec import (
     LearnedPositions,
     MaskSpec,
     MLPSpec,
+    NarrowTokens,
     NormSpec,
     ProjectionBias,
     Single,
@@ -62,7 +63,6 @@ _OFFSET = 2
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
     width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
-    reader.only("word_embed_proj_dim", width, reason="its token vectors have the width of its layers")
     reader.only("layer_norm_elementwise_affine", True, reason="its norms have weights")
     norm = NormSpec(kind="layer", eps=1e-5, bias=True)
     bias, dim, dropout = reader.flag("enable_bias"), decoders.head_dim(reader), reader.probability("dropout")
@@ -81,20 +81,31 @@ def spec(reader: Reader) -> Single:
     layer = (pre_norm_layer if before else post_norm_layer)(norm, attention, mlp, dropout=dropout)
     # The first checkpoints had no norm behind the layers.
     last = before and not reader.flag("_remove_final_layer_norm", default=False)
+    tokens = reader.optional_integer("word_embed_proj_dim") or width
     frontend = TextFrontendSpec(
         vocabulary=vocabulary,
+        narrow=None if tokens == width else NarrowTokens(width=tokens),
         positions=LearnedPositions(
             count=reader.integer("max_position_embeddings") + _OFFSET, offset=_OFFSET, over="tokens"
         ),
         padding=reader.padding(vocabulary=vocabulary),
     )
-    layers = (layer,) * reader.integer("num_hidden_layers")
-    return Single(stack=StackSpec(width=width, frontend=frontend, layers=layers, norm=norm if last else None))
+    return Single(
+        stack=StackSpec(
+            width=width,
+            frontend=frontend,
+            layers=(layer,) * reader.integer("num_hidden_layers"),
+            norm=norm if last else None,
+            narrow=None if tokens == width else tokens,
+        )
+    )
 
 
 _NAMES = {
     "embed_tokens.weight": "stack.frontend.tokens.weight",
     "embed_positions.weight": "stack.frontend.positions.weight",
+    "project_in.weight": "stack.frontend.projection.weight",
+    "project_out.weight": "stack.projection.weight",
     "layers.{i}.self_attn.q_proj.{wb}": "stack.layers.{i}.attention.query.{wb}",
     "layers.{i}.self_attn.k_proj.{wb}": "stack.layers.{i}.attention.key.{wb}",
     "layers.{i}.self_attn.v_proj.{wb}": "stack.layers.{i}.attention.value.{wb}",

@@ -19,8 +19,9 @@ from plait.nn.attention import Attention
 from plait.nn.cache import LayerCache
 from plait.nn.disentangled import DisentangledAttention
 from plait.nn.latent import LatentAttention
+from plait.nn.linear import Convolution
 from plait.nn.mask import Mask
-from plait.nn.mlp import MLP
+from plait.nn.mlp import MLP, activation
 from plait.nn.moe import MoE
 from plait.nn.norm import Norm
 from plait.nn.packing import Packed
@@ -29,6 +30,8 @@ from plait.nn.record import Recorder
 from plait.nn.rope import Rotation
 from plait.nn.spec import (
     AttentionSpec,
+    ConvolutionSpec,
+    ConvolvedLayerSpec,
     DisentangledSpec,
     LatentAttentionSpec,
     LayerSpec,
@@ -44,6 +47,7 @@ from plait.nn.spec import (
 class Context:
     """What all layers of one forward share: each distinct mask and each distinct rotation table, made once.
 
+    `valid` (B, T): False at padding, None for no padding.
     `memory` (B, S, width) is the output of the other stack, `memory_mask` which of its positions may be seen.
     `capacity` is the number of slots that a cache should allocate. `relative` are the vectors of distances.
     """
@@ -51,6 +55,7 @@ class Context:
     masks: Mapping[MaskSpec, Mask | Packed]
     rotations: dict[RopeSpec, Rotation]
     capacity: int = 0
+    valid: Tensor | None = None
     memory: Tensor | None = None
     memory_mask: Mask = Mask()
     relative: Relative | None = None
@@ -196,6 +201,50 @@ class Layer(nn.Module):
         if record:
             record.sublayer("mlp", x)
         return x
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class Convolved(nn.Module):
+    """What stands beside a layer: `norm(y + activation(dropout(convolution(x))))` of its input x and its output y."""
+
+    def __init__(self, spec: ConvolutionSpec, width: int) -> None:
+        super().__init__()
+        if spec.kernel % 2 == 0:
+            raise ConfigError(f"`kernel` must be odd, so that a token has a middle to stand in, but is {spec.kernel}")
+        self.spec = spec
+        self.convolution = Convolution(width, width, spec.kernel, padding=spec.kernel // 2, groups=spec.groups)
+        self.norm = Norm(spec.norm, width)
+        self.activation = activation(spec.activation)
+
+    def forward(self, x: Tensor, y: Tensor, valid: Tensor | None) -> Tensor:
+        """(B, T, D) twice -> (B, T, D). Padding is nothing, as what lies beyond either end of a text."""
+        if valid is not None:
+            x = x * valid[:, :, None]
+        # A convolution takes (B, D, T).
+        around = self.convolution(x.transpose(1, 2)).transpose(1, 2)
+        around = functional.dropout(around, self.spec.dropout, training=self.training)
+        return self.norm(y + self.activation(around))
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class ConvolvedLayer(Layer):
+    """A layer with a convolution beside it: `Convolved` of what it takes and what it gives."""
+
+    def __init__(self, spec: ConvolvedLayerSpec, width: int) -> None:
+        super().__init__(spec, width)
+        self.beside = Convolved(spec.convolution, width)
+
+    def forward(
+        self, x: Tensor, context: Context, *, cache: LayerCache | None = None, record: Recorder | None = None
+    ) -> Tensor:
+        """(B, T, D) -> (B, T, D). Raises ConfigError with a cache: a token's neighbours come behind it as well."""
+        if cache is not None:
+            raise ConfigError("a layer with a convolution keeps no cache: every token sees the next ones as well")
+        return self.beside(x, super().forward(x, context, record=record), context.valid)
 
     if TYPE_CHECKING:
         __call__ = forward

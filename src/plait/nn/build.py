@@ -56,7 +56,7 @@ def initialise(module: nn.Module, *, std: float | None = None, generator: torch.
                 part.initialise()
             case Experts():
                 part.initialise(std=std, generator=generator)
-            case nn.Linear():
+            case nn.Linear() | nn.Conv1d():
                 if std is None:
                     nn.init.xavier_uniform_(part.weight, generator=generator)
                 else:

@@ -15,7 +15,7 @@ from torch.nn import functional
 from plait.errors import ConfigError
 from plait.nn.linear import Embedding, Linear
 from plait.nn.norm import Norm
-from plait.nn.spec import LearnedPositions, SinusoidalPositions, TextFrontendSpec
+from plait.nn.spec import LearnedPositions, NarrowTables, NarrowTokens, SinusoidalPositions, TextFrontendSpec
 
 
 def sinusoids(positions: Tensor, width: int, *, halves: bool = False) -> Tensor:
@@ -37,9 +37,11 @@ class TextFrontend(nn.Module):
     def __init__(self, spec: TextFrontendSpec, width: int) -> None:
         super().__init__()
         self.spec = spec
-        self.projection = Linear(spec.width, width) if spec.width else None
-        self.width = width = spec.width or width
-        self.tokens = Embedding(spec.vocabulary, width, padding_idx=spec.padding)
+        tables = spec.narrow.width if isinstance(spec.narrow, NarrowTables) else width
+        tokens = spec.narrow.width if spec.narrow else width
+        self.projection = Linear(tokens, width, bias=tables == tokens) if spec.narrow else None
+        self.width = width = tables
+        self.tokens = Embedding(spec.vocabulary, tokens, padding_idx=spec.padding)
         self.segments = Embedding(spec.segments, width) if spec.segments else None
         learned = isinstance(spec.positions, LearnedPositions)
         self.positions = Embedding(spec.positions.count, width) if learned else None  # type: ignore[union-attr]
@@ -60,6 +62,8 @@ class TextFrontend(nn.Module):
         `segments` (B, T) are ids of segments; None means segment 0.
         """
         x = self._scaled(tokens) if embeddings is None else embeddings
+        if self.projection is not None and isinstance(self.spec.narrow, NarrowTokens):
+            x = self.projection(x)
         if self.segments is not None:
             x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
         elif segments is not None:
@@ -71,7 +75,7 @@ class TextFrontend(nn.Module):
         if self.norm is not None:
             x = self.norm(x)
         x = functional.dropout(x, self.spec.dropout, training=self.training)
-        return x if self.projection is None else self.projection(x)
+        return self.projection(x) if self.projection is not None and isinstance(self.spec.narrow, NarrowTables) else x
 
     def _scaled(self, tokens: Tensor | None) -> Tensor:
         x: Tensor = self.tokens(tokens)

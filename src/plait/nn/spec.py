@@ -267,6 +267,25 @@ class LayerSpec:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConvolutionSpec:
+    """A convolution over neighbouring tokens: `kernel` of them, an odd number, in `groups` of dimensions."""
+
+    kernel: int
+    activation: Activation
+    norm: NormSpec
+    groups: int = 1
+    dropout: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvolvedLayerSpec(LayerSpec):
+    """A layer with a convolution beside it: `norm(layer(x) + activation(dropout(convolution(x))))`
+    (arXiv:2006.03654 §A.5)."""
+
+    convolution: ConvolutionSpec
+
+
+@dataclass(frozen=True, kw_only=True)
 class ParallelLayerSpec:
     """One layer whose two parts read the same input: `x + attention(norm(x)) + mlp(norm(x))`.
 
@@ -303,15 +322,30 @@ class SinusoidalPositions:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NarrowTables:
+    """All tables and the norm have this `width`, and a linear layer leads from what they give to the stack's
+    (arXiv:1909.11942 §3.1)."""
+
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class NarrowTokens:
+    """Token vectors alone have this `width`, and a linear layer without bias leads to the stack's before the rest."""
+
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class TextFrontendSpec:
     """Token ids to vectors: `dropout(norm(scale * tokens + positions + segments))`, each part but the tokens optional.
 
-    `padding` is the id of the padding token, or None: its vector receives no gradient. With a `width`, all tables and
-    the norm have that width, and a linear layer leads from it to the stack's (arXiv:1909.11942 §3.1).
+    `padding` is the id of the padding token, or None: its vector receives no gradient. `narrow` says which tables are
+    narrower than the stack.
     """
 
     vocabulary: int
-    width: int | None = None
+    narrow: NarrowTables | NarrowTokens | None = None
     positions: LearnedPositions | SinusoidalPositions | None = None
     segments: int | None = None
     scale: float = 1.0
@@ -351,9 +385,10 @@ class RelativeVectorsSpec:
 class StackSpec:
     """A frontend, layers of one width, and a norm behind them. One entry per layer: a pattern is different entries.
 
-    `relative_bias` is one for all layers, which then have the same number of heads. The layers run `repeats` times
-    with the same weights (arXiv:1909.11942 §3.1). `relative_vectors` are those of layers with disentangled attention.
-    `dropout` acts on what the norm gives.
+    `relative_bias` is one for all layers, which then have the same number of heads. `order` are the indices of the
+    layers as they run, where some run again (arXiv:1909.11942 §3.1); None is one after the other. `relative_vectors`
+    are those of layers with disentangled attention. `dropout` acts on what the norm gives. With `narrow`, a linear
+    layer without bias leads from that to this width.
     """
 
     width: int
@@ -362,8 +397,14 @@ class StackSpec:
     norm: NormSpec | None = None
     relative_bias: RelativeBiasSpec | None = None
     relative_vectors: RelativeVectorsSpec | None = None
-    repeats: int = 1
+    order: tuple[int, ...] | None = None
+    narrow: int | None = None
     dropout: float = 0.0
+
+    @property
+    def out(self) -> int:
+        """The width of what the stack gives."""
+        return self.narrow or self.width
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,16 +14,26 @@ from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from plait.errors import ConfigError
-from plait.nn.block import Context, Layer, ParallelLayer
+from plait.nn.block import Context, ConvolvedLayer, Layer, ParallelLayer
 from plait.nn.cache import Cache, LayerCache
 from plait.nn.frontend import TextFrontend
+from plait.nn.linear import Linear
 from plait.nn.mask import Mask, allowed, biased, plain
 from plait.nn.norm import Norm
 from plait.nn.packing import Packed, Packing
 from plait.nn.position import RelativeBias, RelativeVectors
 from plait.nn.record import Recorder
 from plait.nn.rope import rotation
-from plait.nn.spec import AttentionSpec, DisentangledSpec, LayerSpec, LearnedPositions, MaskSpec, StackSpec
+from plait.nn.spec import (
+    AttentionSpec,
+    ConvolvedLayerSpec,
+    DisentangledSpec,
+    LayerSpec,
+    LearnedPositions,
+    MaskSpec,
+    ParallelLayerSpec,
+    StackSpec,
+)
 
 
 class Stack(nn.Module):
@@ -34,11 +44,12 @@ class Stack(nn.Module):
         self.spec = spec
         self.recomputes = False  # in training, layers are computed again in the backward pass
         self.frontend = TextFrontend(spec.frontend, spec.width)
-        self.layers = nn.ModuleList(
-            Layer(layer, spec.width) if isinstance(layer, LayerSpec) else ParallelLayer(layer, spec.width)
-            for layer in spec.layers
-        )
+        self.layers = nn.ModuleList(_layer(layer, spec.width) for layer in spec.layers)
+        self.order = range(len(self.layers)) if spec.order is None else spec.order
+        if not set(self.order) <= set(range(len(self.layers))):
+            raise ConfigError(f"`order` must name layers from 0 to {len(self.layers) - 1}, but is {spec.order}")
         self.norm = Norm(spec.norm, spec.width) if spec.norm else None
+        self.projection = Linear(spec.width, spec.narrow, bias=False) if spec.narrow else None
         self.relative_bias = _relative_bias(spec)
         self.relative_vectors = _relative_vectors(spec)
         # Equal specs share one mask and one table: a forward makes each distinct one once.
@@ -48,7 +59,7 @@ class Stack(nn.Module):
     @property
     def depth(self) -> int:
         """How many layers an input passes through; a repeated one counts each time."""
-        return len(self.layers) * self.spec.repeats
+        return len(self.order)
 
     def forward(
         self,
@@ -92,16 +103,19 @@ class Stack(nn.Module):
             rotations={spec: rotation(spec, where) for spec in self._ropes},
             capacity=cache.capacity if cache else 0,
             relative=self.relative_vectors(places, places) if self.relative_vectors else None,
+            valid=valid,
             memory=memory,
             memory_mask=Mask() if memory_valid is None else Mask(allowed=memory_valid[:, None, None, :].bool()),
         )
-        for index, layer in enumerate([*self.layers] * self.spec.repeats):
+        for index, number in enumerate(self.order):
             if record:
                 record.states.append(x)
-            x = self._run(layer, x, context, cache=cache.layers[index] if cache else None, record=record)
+            x = self._run(self.layers[number], x, context, cache=cache.layers[index] if cache else None, record=record)
         if self.norm is not None:
             x = self.norm(x)
         x = functional.dropout(x, self.spec.dropout, training=self.training)
+        if self.projection is not None:
+            x = self.projection(x)
         if record:
             record.states.append(x)
         return x
@@ -117,9 +131,12 @@ class Stack(nn.Module):
 
     @property
     def packable(self) -> bool:
-        """Whether the stack computes packed rows: its layers read no other stack, and have ordinary attention."""
+        """Whether the stack computes packed rows: its layers read no other stack, have ordinary attention and no
+        convolution."""
         return all(
-            isinstance(layer.attention, AttentionSpec) and getattr(layer, "cross", None) is None
+            isinstance(layer.attention, AttentionSpec)
+            and getattr(layer, "cross", None) is None
+            and not isinstance(layer, ConvolvedLayerSpec)
             for layer in self.spec.layers
         )
 
@@ -203,6 +220,16 @@ class Stack(nn.Module):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+def _layer(spec: LayerSpec | ParallelLayerSpec, width: int) -> Layer | ParallelLayer:
+    match spec:
+        case ConvolvedLayerSpec():
+            return ConvolvedLayer(spec, width)
+        case LayerSpec():
+            return Layer(spec, width)
+        case ParallelLayerSpec():
+            return ParallelLayer(spec, width)
 
 
 def _relative_bias(spec: StackSpec) -> RelativeBias | None:

@@ -50,8 +50,8 @@ class SingleModel(nn.Module):
         super().__init__()
         self.spec = spec
         self.stack = Stack(spec.stack)
-        self.pool = Pool(spec.pool, spec.stack.width) if spec.pool else None
-        self.head = _head(spec.head, spec.stack.width, self.stack.frontend.tokens)
+        self.pool = Pool(spec.pool, spec.stack.out) if spec.pool else None
+        self.head = _head(spec.head, spec.stack.out, self.stack.frontend.tokens)
 
     def forward(
         self,
@@ -126,9 +126,9 @@ class EncoderDecoderModel(nn.Module):
 
     def __init__(self, spec: EncoderDecoder) -> None:
         super().__init__()
-        if spec.encoder.width != spec.decoder.width:
+        if spec.encoder.out != spec.decoder.width:
             raise ConfigError(
-                f"encoder and decoder must have one `width`, but have {spec.encoder.width} and {spec.decoder.width}: "
+                f"encoder and decoder must have one `width`, but have {spec.encoder.out} and {spec.decoder.width}: "
                 "the decoder attends to what the encoder gives"
             )
         self.spec = spec
@@ -142,8 +142,8 @@ class EncoderDecoderModel(nn.Module):
                     f"but have {tuple(tables[0].shape)} and {tuple(tables[1].shape)}"
                 )
             self.decoder.frontend.tokens.weight = tables[0]
-        self.pool = Pool(spec.pool, spec.decoder.width) if spec.pool else None
-        self.head = _head(spec.head, spec.decoder.width, self.decoder.frontend.tokens)
+        self.pool = Pool(spec.pool, spec.decoder.out) if spec.pool else None
+        self.head = _head(spec.head, spec.decoder.out, self.decoder.frontend.tokens)
 
     def forward(
         self,
