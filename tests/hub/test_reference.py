@@ -96,7 +96,6 @@ FORMS = (
         ),
         ("pypi:pack==1.*", "'1.*' is not one version"),
         ("pypi:pack==1.0/../x", "'../x' is not a file of a package: it has the component '..'"),
-        ("https://user:secret@host/x.gguf", "an address has a host, and no user or password (pass token= instead)"),
         ("https://host/x.gguf#md5=1", "only #sha256=<64 hexadecimal digits> may follow '#'"),
         ("http://host/x.gguf", "plain http protects nothing; use https, or pin the file with #sha256=<digest>"),
         ("https://host/", "its last part, '', is not a file name: it is empty"),
@@ -111,6 +110,13 @@ def test_says_what_is_wrong(text: str, problem: str) -> None:
     stop = "" if problem.endswith("?") else "."
     assert str(caught.value) == f"{text!r} is not a reference: {problem}{stop} {FORMS}"
     assert isinstance(caught.value, ValueError)
+
+
+def test_a_password_is_not_repeated() -> None:
+    with pytest.raises(ReferenceFormatError) as caught:
+        parse_reference("https://user:secret@host/x.gguf")
+    problem = "an address has a host, and no user or password (pass token= instead)"
+    assert str(caught.value) == f"'https://…@host/x.gguf' is not a reference: {problem}. {FORMS}"
 
 
 def test_empty() -> None:

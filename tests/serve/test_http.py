@@ -31,7 +31,7 @@ ZWJ = "👩‍👩‍👧 naïve 你好 🇩🇪"
 @contextlib.contextmanager
 def client_of(model: EchoModel, *, api_key: str | None = None, waiting: int = 32) -> Iterator[TestClient]:
     engine = Engine(model, ByteTokenizer(), waiting=waiting)
-    with TestClient(application(engine, name="m", api_key=api_key)) as client:
+    with TestClient(application(engine, name="m", api_key=api_key), base_url="http://localhost:8000") as client:
         yield client
 
 
@@ -188,6 +188,33 @@ def test_the_key_guards_all_but_health() -> None:
         assert client.post(CHAT, json=HELLO, headers=headers).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        ("Host", "evil.example"),
+        ("Host", "localhost.evil.example:8000"),
+        ("Host", "127.0.0.1.evil.example"),
+        ("Host", "[::1"),
+        ("Host", ""),
+        ("Origin", "https://evil.example"),
+        ("Origin", "null"),
+    ],
+)
+def test_without_a_key_no_foreign_page_gets_in(header: str, value: str) -> None:
+    with client_of(EchoModel("a")) as client:
+        response = client.post(CHAT, json=HELLO, headers={header: value})
+        assert response.status_code == 403
+        assert response.json()["error"]["message"] == (
+            f"The header {header} is {value!r}, but a server without an API key answers only http://127.0.0.1 and "
+            "http://localhost. Start it with an API key to reach it by another name."
+        )
+        for ours in ("127.0.0.1:8000", "LOCALHOST", "[::1]:8000"):
+            assert client.get("/v1/models", headers={"Host": ours, "Origin": f"http://{ours}"}).status_code == 200
+    with client_of(EchoModel("a"), api_key="k") as client:
+        headers = {header: value, "Authorization": "Bearer k"}
+        assert client.post(CHAT, json=HELLO, headers=headers).status_code == 200
+
+
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer"])
 def test_a_key_of_any_letters(scheme: str) -> None:
     """The name of the scheme is free of case (RFC 9110, 11.1); a key beyond ASCII is sent in UTF-8."""
@@ -292,14 +319,13 @@ def test_a_client_that_hangs_up_frees_the_engine(address: tuple[str, EchoModel, 
     host, port = base.removeprefix("http://").split(":")
     body = json.dumps({**HELLO, "stream": stream}).encode()
     with socket.create_connection((host, int(port))) as connection:
-        head = (
-            f"POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
-        )
+        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         connection.sendall(head.encode() + body)
+        deadline = time.monotonic() + 20
         while engine.running is None:
+            assert time.monotonic() < deadline, "the request never reached the engine"
             time.sleep(0.01)
         job = engine.running
-    deadline = time.monotonic() + 10
     while not job.cancelled.is_set():
         assert time.monotonic() < deadline, "the engine never heard that the client left"
         time.sleep(0.01)

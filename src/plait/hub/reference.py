@@ -198,7 +198,8 @@ def _address(text: str) -> Reference:
     except ValueError as error:
         raise _malformed(text, f"it is no address ({error})") from error
     if not parts.hostname or parts.username or parts.password:
-        raise _malformed(text, "an address has a host, and no user or password (pass token= instead)")
+        shown = text.replace(parts.netloc.rpartition("@")[0], "…", 1) if "@" in parts.netloc else text
+        raise _malformed(shown, "an address has a host, and no user or password (pass token= instead)")
     if page := _page(text):
         return page
     digest = parts.fragment.removeprefix("sha256=").lower() or None

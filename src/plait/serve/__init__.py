@@ -11,6 +11,8 @@ from typing import Any
 from plait.console import logger
 from plait.errors import OptionError, require
 
+LOOPBACK = ("127.0.0.1", "localhost", "::1")  # names of this computer that no other one can take
+
 
 def serve(
     reference: str,
@@ -28,7 +30,7 @@ def serve(
     requests may queue. `name` is what clients call the model (default: the reference); `options` go to
     `AutoModelForCausalLM.from_pretrained`. Raises OptionError for a missing key, MissingExtraError without uvicorn.
     """
-    if api_key == "" or (api_key is None and host not in ("127.0.0.1", "localhost", "::1")):
+    if api_key == "" or (api_key is None and host not in LOOPBACK):
         raise OptionError(
             f"host {host!r} can be reached from other computers, so an `api_key` that is not empty is required."
             if api_key is None

@@ -1,6 +1,7 @@
 """The HTTP face of an engine, complete and thin: routes, the key, and the bridge from its thread to a response.
 
-`/health` is open; everything under `/v1` wants the key when there is one. There are no CORS headers.
+`/health` is open; everything under `/v1` wants the key, or, without one, an address of this computer. There are no
+CORS headers.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -24,7 +26,7 @@ from starlette.types import Receive, Scope, Send
 from plait.console import logger
 from plait.errors import PlaitError, RequestError
 from plait.generate.text import Piece
-from plait.serve import protocol
+from plait.serve import LOOPBACK, protocol
 from plait.serve.engine import Engine, Event, Job
 from plait.serve.prompt import job_of
 
@@ -125,7 +127,20 @@ def _as_problem(error: Exception) -> RequestError:
 
 
 def _check_key(request: HTTPRequest, api_key: str | None) -> None:
+    """Refuse a request without the key; where there is none, one that a foreign web page sends.
+
+    A page may point a name of its own at 127.0.0.1 (DNS rebinding), or post to it blindly. Its browser then names that
+    page in `Host` or in `Origin`.
+    """
     if api_key is None:
+        for header, prefix in (("host", "//"), ("origin", "")):
+            value = request.headers.get(header)
+            if value is not None and _host(prefix + value) not in LOOPBACK:
+                raise RequestError(
+                    f"The header {header.title()} is {value!r}, but a server without an API key answers only "
+                    "http://127.0.0.1 and http://localhost. Start it with an API key to reach it by another name.",
+                    status=403,
+                )
         return
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     # In constant time, so that the duration of a refusal says nothing about the key. Headers come decoded as latin-1.
@@ -134,6 +149,13 @@ def _check_key(request: HTTPRequest, api_key: str | None) -> None:
         raise RequestError(
             "The API key is missing or wrong; send `Authorization: Bearer KEY`.", status=401, code="invalid_api_key"
         )
+
+
+def _host(address: str) -> str | None:
+    try:
+        return urlsplit(address).hostname
+    except ValueError:
+        return None
 
 
 def _check_model(asked: str | None, name: str) -> None:
