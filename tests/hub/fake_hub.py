@@ -37,6 +37,7 @@ class FakeHub:
     | `shift` | an answer to a Range begins this many bytes too early, as its Content-Range says |
     | `page` | listings come in pages of this many entries |
     | `cut_json = n` | the next n answers in JSON break off before their end |
+    | `renamed[old] = new` | requests for the data set `old` are redirected to `new` |
     | `large = n` | files of n bytes and more are uploaded apart from the commit, as large ones |
 
     `commits` holds the header of every commit, with the paths that it deleted and added.
@@ -58,6 +59,7 @@ class FakeHub:
         self.lengthen = False
         self.page = 1000
         self.cut_json = 0
+        self.renamed: dict[str, str] = {}
         self.large = 1 << 30
         self.branches = set(BRANCHES)
         self.commits: list[dict[str, Any]] = []
@@ -92,10 +94,17 @@ class FakeHub:
         self.server.shutdown()
         self.server.server_close()
 
-    def add(self, name: str, files: Mapping[str, bytes], *, kind: str = "model") -> str:
-        """Store a repository; its commit."""
-        self.repositories[f"{kind}s/{name}"] = dict(files)
-        return self.commit(f"{kind}s/{name}")
+    def add(self, name: str, files: Mapping[str, bytes], *, kind: str = "model", branch: str = "") -> str:
+        """Store a repository, or a branch of one beside its main branch; its commit."""
+        repository = f"{kind}s/{name}" + (f"@{branch}" if branch else "")
+        self.repositories[repository] = dict(files)
+        return self.commit(repository)
+
+    def at(self, repository: str, revision: str) -> str:
+        """The branch of a repository that a revision names, or the repository itself."""
+        branches = [each for each in self.repositories if each.startswith(f"{repository}@")]
+        found = [each for each in branches if revision in (each.partition("@")[2], self.commit(each))]
+        return found[0] if found else repository
 
     def commit(self, repository: str) -> str:
         content = sorted((path, sha256(data)) for path, data in self.repositories[repository].items())
@@ -113,6 +122,10 @@ class FakeHub:
                 return self.reply(request, statuses.pop(0), b"{}", self.headers)
         parts = urlsplit(request.path)
         path = parts.path.removeprefix(self.prefix)
+        for old, new in self.renamed.items():
+            if f"/datasets/{old}/" in path:
+                target = request.path.replace(f"/datasets/{old}/", f"/datasets/{new}/", 1)
+                return self.reply(request, 307, b"", {"Location": self.address + target})
         if path == "/proxied" or parts.netloc:
             return self.reply(request, 418, b"{}", {})
         query = {key: values[0] for key, values in parse_qs(parts.query).items()}
@@ -125,7 +138,7 @@ class FakeHub:
         kind = "datasets" if path.startswith("/datasets/") else "models"
         head, _, tail = path.removeprefix("/datasets").strip("/").partition("/resolve/")
         commit, _, file = tail.partition("/")
-        return self.file(request, f"{kind}/{head}", unquote(file), unquote(commit))
+        return self.file(request, self.at(f"{kind}/{head}", unquote(commit)), unquote(file), unquote(commit))
 
     def huggingface(self, request: BaseHTTPRequestHandler, path: str, query: Mapping[str, str]) -> None:
         for verb in ("/revision/", "/tree/"):
@@ -136,8 +149,9 @@ class FakeHub:
             repository, verb, revision = path, "/revision/", "main"
         if repository not in self.repositories:
             return self.reply(request, 404, b"{}", {"X-Error-Code": "RepoNotFound"})
+        repository = self.at(repository, unquote(revision))
         commit = self.commit(repository)
-        if unquote(revision) not in self.branches | {commit}:
+        if unquote(revision) not in self.branches | {commit, repository.partition("@")[2]}:
             return self.reply(request, 404, b"{}", {"X-Error-Code": "RevisionNotFound"})
         if verb == "/revision/":
             answer: dict[str, Any] = {"id": repository.partition("/")[2], "sha": commit}

@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from plait.data.kinds import Translation as Translation
     from plait.data.kinds import TranslationVariableLanguages as TranslationVariableLanguages
     from plait.data.load import load_dataset as load_dataset
+    from plait.data.offer import get_dataset_config_names as get_dataset_config_names
+    from plait.data.offer import get_dataset_default_config_name as get_dataset_default_config_name
+    from plait.data.offer import get_dataset_split_names as get_dataset_split_names
     from plait.data.pictures import Audio as Audio
     from plait.data.pictures import Image as Image
     from plait.data.splits import ReadInstruction as ReadInstruction
@@ -58,6 +61,11 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "TranslationVariableLanguages",
     ),
     "plait.data.load": ("load_dataset",),
+    "plait.data.offer": (
+        "get_dataset_config_names",
+        "get_dataset_default_config_name",
+        "get_dataset_split_names",
+    ),
     "plait.data.pictures": ("Audio", "Image"),
     "plait.data.splits": ("ReadInstruction",),
     "plait.data.streams.dataset": ("IterableDataset",),

@@ -150,8 +150,8 @@ class ClassLabel(Feature):
         text = name.strip()
         if text in self.names:
             return self.names.index(text)
-        if text.isdigit():
-            return self._checked(int(text))
+        if text.removeprefix("-").isdecimal():
+            return self._checked(int(text), missing=True)
         raise DataError(f"{name!r} is not a class.{nearest(name, self.names)} Classes are {_shorten(self.names)}.")
 
     def _checked(self, number: int, *, missing: bool = False) -> int:

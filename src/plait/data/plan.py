@@ -124,7 +124,9 @@ def _of_folder(asked: Chooser, fetch: Fetcher) -> tuple[str, dict[str, list[Path
 
 def _of_hub(asked: Chooser, fetch: Fetcher) -> tuple[str, dict[str, list[Path]], Configuration]:
     path = asked.place
-    if path.startswith((".", "/", "~")) or "\\" in path or (path.count("/") != 1 and is_data_file(path)):
+    # org/name/file.csv is a file of a hub, unless a folder `org` is here
+    of_hub = path.count("/") > 1 and not Path(path.partition("/")[0]).is_dir()
+    if path.startswith((".", "/", "~")) or "\\" in path or (is_data_file(path) and not of_hub):
         raise missing_path(Path(path).expanduser())
     try:
         found = open_name(path, asked, fetch.access)

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Literal
 
 from plait.console import logger
 from plait.data.card import Card, Configuration, read_card
 from plait.data.locate import matching, patterns_of, plain_names, split_by_name
 from plait.data.remote import is_address
 from plait.data.splits import wanted
-from plait.data.suffixes import format_of, has_format, main_format
+from plait.data.suffixes import format_of, has_format, is_data_file, main_format
 from plait.errors import DataError, HubError, NotFoundError
 from plait.hub import parse_reference, resolve
 from plait.hub.reference import Reference
@@ -59,20 +59,35 @@ class Chooser:
     data_dir: str | None = None
     data_files: Any = None
     split: Any = None  # what is asked for of it, so that other splits need not come
+    of_hub: bool = False
+    look: Literal["configurations", "splits"] | None = None  # only see what there is: no data come
+    configurations: list[str] = field(default_factory=list)
     choice: Choice | None = None
 
     def __call__(self, names: Collection[str], read: Callable[[str], Path]) -> list[str]:
         """The names to bring; `choice` keeps what they are."""
-        card = card_of(names, read, self.place)
+        card = self._card(list(names), read)
+        self.configurations = card.names or ["default"]
+        if self.look == "configurations" and self.name is None and card.default() is None and card.names:
+            self.name = card.names[0]
         choice = self._choose(list(names), card)
         if choice.format not in ("imagefolder", "audiofolder"):  # their labels are those of all splits
             kept = wanted(self.split, choice.names)
             choice = replace(choice, names={split: choice.names[split] for split in kept})
         self.choice = choice
-        chosen = [name for several in self.choice.names.values() for name in several]
+        if self.look is not None:
+            return []
+        chosen = [name for several in choice.names.values() for name in several]
         return list(dict.fromkeys(name for name in chosen if not is_address(name)))
 
+    def _card(self, names: list[str], read: Callable[[str], Path]) -> Card:
+        return card_of(names, read, self.place)
+
     def _choose(self, names: list[str], card: Card) -> Choice:
+        if self.data_files is None and not card.configurations:
+            data = any(is_data_file(name) for name in plain_names(names))
+            if not data or (self.of_hub and self._script(names)):
+                raise self._nothing(names)
         configuration = card.configuration(self.name, self.place)
         if self.data_files is not None:
             files = self._matched(patterns_of(self.data_files), self.data_dir, names)
@@ -114,13 +129,17 @@ class Chooser:
         inside = plain_names(name.removeprefix(base) for name in names if name.startswith(base))
         return {split: [base + name for name in several] for split, several in split_by_name(inside).items()}
 
+    def _script(self, names: list[str]) -> str | None:
+        """The script in a repository, which is called like it."""
+        script = f"{self.place.rstrip('/').rsplit('/', 1)[-1].partition('@')[0].rpartition(':')[2]}.py"
+        return script if script in names else None
+
     def _nothing(self, names: list[str]) -> NoDataFiles:
-        script = f"{self.place.rstrip('/').rsplit('/', 1)[-1].partition('@')[0]}.py"
-        if script in names or any("/" not in name and name.endswith(".py") for name in names):
+        if script := self._script(names):
             return NoDataFiles(
-                f"{self.place} holds a script in place of data files. No code comes with a data set here, so it is "
-                f"not run. Load the files that it reads, for example load_dataset('csv', data_files='https://…'), or "
-                f"ask its authors for Parquet files."
+                f"{self.place} is read by a script of its own, {script}. No code comes with a data set here, so it is "
+                f"not run. Name the files to read with data_files=…, of the repository or at the addresses that the "
+                f"script names, or ask its authors for Parquet files."
             )
         shown = ", ".join(names[:10]) or "nothing"
         return NoDataFiles(f"{self.place} holds no data files of a known format. It holds {shown}.")
@@ -132,6 +151,7 @@ class Published:
 
     choice: Choice
     folder: Path
+    configurations: list[str]
     revision: str | None = None
 
 
@@ -149,7 +169,7 @@ def open_folder(folder: Path, chooser: Chooser) -> Published:
         raise NotFoundError(f"There are no data files below {folder}.")
     chooser(names, folder.joinpath)
     assert chooser.choice is not None
-    return Published(choice=chooser.choice, folder=folder)
+    return Published(choice=chooser.choice, folder=folder, configurations=chooser.configurations)
 
 
 def open_name(path: str, chooser: Chooser, access: Access) -> Published:
@@ -157,13 +177,15 @@ def open_name(path: str, chooser: Chooser, access: Access) -> Published:
     reference = parse_reference(path)
     if reference.file is not None:  # the page of a file at a hub, or org/name/file.csv
         chooser.data_files, reference = reference.file, replace(reference, file=None)
+    chooser.of_hub = True
     try:
         return _fetched(reference, chooser, access)
     except NoDataFiles as nothing:
         if access.revision or reference.revision or reference.scheme not in ("hub", "hf") or chooser.data_files:
             raise
         try:
-            return _fetched(replace(reference, scheme="hf"), _ParquetBranch.of(chooser), _converted(access))
+            branch = replace(access, revision=_PARQUET_BRANCH)
+            return _fetched(replace(reference, scheme="hf"), _ParquetBranch.of(chooser), branch)
         except HubError as error:
             log.debug("%s has no Parquet branch: %s", reference, error)
             raise nothing from error
@@ -180,11 +202,12 @@ def _fetched(reference: Reference, chooser: Chooser, access: Access) -> Publishe
         force_download=access.force_download,
     )
     assert chooser.choice is not None
-    return Published(choice=chooser.choice, folder=snapshot.folder, revision=snapshot.revision)
-
-
-def _converted(access: Access) -> Access:
-    return replace(access, revision=_PARQUET_BRANCH)
+    return Published(
+        choice=chooser.choice,
+        folder=snapshot.folder,
+        configurations=chooser.configurations,
+        revision=snapshot.revision,
+    )
 
 
 class _ParquetBranch(Chooser):
@@ -192,18 +215,16 @@ class _ParquetBranch(Chooser):
 
     @classmethod
     def of(cls, chooser: Chooser) -> _ParquetBranch:
-        return cls(chooser.place, chooser.name, chooser.data_dir, split=chooser.split)
+        return cls(chooser.place, chooser.name, split=chooser.split, look=chooser.look)
 
-    def _choose(self, names: list[str], card: Card) -> Choice:
+    def _card(self, names: list[str], read: Callable[[str], Path]) -> Card:
         found: dict[str, dict[str, list[str]]] = {}
         for name in sorted(names):
             match PurePosixPath(name).parts:
                 case (part, split, file) if file.endswith(".parquet"):
                     split = re.sub(r"^partial-", "", split)
                     found.setdefault(part, {}).setdefault(split, []).append(name)
-        branch = Card(tuple(Configuration(name=each) for each in found))
-        configuration = branch.configuration(self.name, self.place)
-        if configuration.name not in found:
+        if not found:
             raise self._nothing(names)
         log.info("%s: a script, so its branch %s is read", self.place, _PARQUET_BRANCH)
-        return Choice(configuration=configuration, format="parquet", names=found[configuration.name])
+        return Card(tuple(Configuration(name=name, data_files=splits) for name, splits in found.items()))
