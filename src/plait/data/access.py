@@ -62,7 +62,7 @@ class Column(AbstractSequence[Any]):
 def get(dataset: Dataset, key: Any) -> Any:
     """One row (an integer), a batch of rows (a slice, range, list, array or mask), or a column (a name)."""
     if type(key) is int and dataset.plain:
-        return dataset.row_reader().row(key if 0 <= key < dataset.table.num_rows else position(key, len(dataset)))
+        return dataset.read_row(position(key, len(dataset)))
     if isinstance(key, str):
         shown = dataset.shown_columns()
         if key not in shown:

@@ -15,13 +15,15 @@ from typing import Any
 import pyarrow as pa
 
 from plait.data import access, columns, disk, export, export_sql, export_tf, grouping, index, make, push, view, work
-from plait.data.cells import RowReader
+from plait.data.cells import ReadRow, row_reader
 from plait.data.combine import add_item
 from plait.data.features import Features
 from plait.data.fingerprint import table_digest
 from plait.data.formats import Format, Formatter, formatter_of, kind_named
 from plait.data.info import DatasetInfo, Described, NamedSplit
+from plait.data.inventory import cleanup_cache_files
 from plait.data.schema import feature_of, features_of
+from plait.data.sql import sql
 from plait.data.streams.make import to_iterable_dataset
 from plait.data.table import Table, missing_column
 from plait.errors import DataError
@@ -58,7 +60,7 @@ class Dataset(Described):
         self.indexes: dict[str, Any] = {}
         self.format_ = format or Format()
         self._formatter: Formatter | None = None
-        self._row_reader: RowReader | None = None
+        self._read_row: ReadRow | None = None  # reads single rows while the format is plain; made when first needed
 
     def derive(self, table: Table, features: Features | None = None, *, same_rows: bool = False) -> Dataset:
         """This data set with another table: the same description, split and format, as far as its columns remain.
@@ -82,7 +84,7 @@ class Dataset(Described):
         return other
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_formatter": None, "_row_reader": None, "indexes": {}}
+        return {**self.__dict__, "_formatter": None, "_read_row": None, "indexes": {}}
 
     # --- what it is ---
 
@@ -140,6 +142,8 @@ class Dataset(Described):
     # --- reading ---
 
     def __getitem__(self, key: Any) -> Any:
+        if type(key) is int and self._read_row is not None and 0 <= key < self.table.num_rows:
+            return self._read_row(key)  # the most frequent case, without a detour
         return access.get(self, key)
 
     def __getitems__(self, keys: list[int]) -> list[Any]:
@@ -167,11 +171,11 @@ class Dataset(Described):
         """Whether rows are shown as they are: all columns, as Python objects."""
         return self.format_.kind is None and self.format_.columns is None
 
-    def row_reader(self) -> RowReader:
-        """What reads single rows fast."""
-        if self._row_reader is None:
-            self._row_reader = RowReader(self.table, self.features)
-        return self._row_reader
+    def read_row(self, index: int) -> dict[str, Any]:
+        """One row as it is, fast: for a `plain` data set, and an `index` that is in range."""
+        if self._read_row is None:
+            self._read_row = row_reader(self.table, self.features)
+        return self._read_row(index)
 
     # --- formats ---
 
@@ -205,7 +209,7 @@ class Dataset(Described):
                 if name not in self.features:
                     raise missing_column(name, self.features)
         self.format_ = Format(kind_named(type), chosen, output_all_columns, format_kwargs)
-        self._formatter = formatter_of(self.format_)
+        self._formatter, self._read_row = formatter_of(self.format_), None
 
     def with_format(
         self,
@@ -264,7 +268,7 @@ class Dataset(Described):
         try:
             yield
         finally:
-            self.format_, self._formatter = before, None
+            self.format_, self._formatter, self._read_row = before, None, None
 
     # --- making one ---
 
@@ -285,6 +289,7 @@ class Dataset(Described):
 
     map = work.map
     filter = work.filter
+    sql = sql
 
     # --- views: other rows, or the rows in another order; nothing is copied ---
 
@@ -343,4 +348,5 @@ class Dataset(Described):
     to_iterable_dataset = to_iterable_dataset
     push_to_hub = push.push_to_hub
     save_to_disk = disk.save_to_disk
+    cleanup_cache_files = cleanup_cache_files
     load_from_disk = staticmethod(disk.load_dataset_from_disk)
