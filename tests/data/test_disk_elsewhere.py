@@ -25,6 +25,7 @@ from plait.data import (
     DatasetInfo,
     Features,
     Image,
+    Json,
     List,
     NamedSplit,
     Split,
@@ -111,6 +112,27 @@ def test_pictures_sounds_and_languages_go_both_ways(tmp_path: Path) -> None:
     assert back[0]["sound"]["array"].tolist() == [0.0, 0.5, -0.5, 0.25]
     assert back[1]["label"] == [1, 0]
     assert back[1]["grid"] == [[1, 2], [3, 4]]
+
+
+def test_extension_types_within_lists_and_structs_go_both_ways(tmp_path: Path) -> None:
+    features = Features(
+        {"a": List({"q": Json()}), "b": {"g": Array2D(shape=(1, 2), dtype="int8")}, "c": List(Json(), length=2)}
+    )
+    rows = {"a": [[{"q": {"z": 1}}], None], "b": [{"g": [[1, 2]]}, {"g": [[3, 4]]}], "c": [[1, "x"], [None, [2]]]}
+    ours = Dataset.from_dict(rows, features=features)
+    ours.save_to_disk(tmp_path / "ours")
+    theirs = reference.load_from_disk(str(tmp_path / "ours"))
+    assert repr(theirs.features) == repr(ours.features)
+    assert theirs.to_list() == ours.to_list()
+    theirs.save_to_disk(str(tmp_path / "theirs"))
+    back = load_from_disk(tmp_path / "theirs")
+    assert back.features == features
+    assert back.to_list() == ours.to_list()
+    # stored as they are here, however they came
+    assert {name: back.table.columns[name].store.type for name in rows} == {
+        name: ours.table.columns[name].store.type for name in rows
+    }
+    assert back.map(lambda row: {"n": len(row["c"])})["n"] == [2, 2]
 
 
 def test_an_address_holds_what_a_folder_holds(memory: Any) -> None:

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from plait.data.accepted import no_effect
 from plait.data.decode import to_python
 from plait.data.encode import to_arrow
-from plait.data.features import ClassLabel, Features, FeatureType, Value, arrow_of, as_feature
+from plait.data.features import ClassLabel, Features, FeatureType, Value, arrow_of, as_feature, fields_of
 from plait.data.schema import as_features, feature_of
 from plait.data.table import Store, Table, View
 from plait.data.writer import ColumnWriter
@@ -174,25 +174,29 @@ def align_labels_with_mapping(self: Dataset, label2id: Mapping[str, int], label_
 
 
 def flatten(self: Dataset, max_depth: int = 16, **ignored: Any) -> Dataset:
-    """The data set with the fields of structs as columns of their own, named `parent.child`."""
+    """The data set with the fields of structs and translations as columns of their own, named `parent.child`.
+
+    Pictures and sounds fall into bytes and path with `decode=False`, and stay whole otherwise.
+    """
     no_effect("flatten", ignored)
     flat = self
     for _ in range(max_depth - 1):
-        structs = [name for name, feature in flat.features.items() if isinstance(feature, dict)]
-        if not structs:
+        spread = {name: fields for name, feature in flat.features.items() if (fields := fields_of(feature)) is not None}
+        if not spread:
             break
         columns: dict[str, View] = {}
         features: dict[str, FeatureType] = {}
         for name, view in flat.table.columns.items():
-            feature = flat.features[name]
-            if not isinstance(feature, dict):
-                columns[name], features[name] = view, feature
+            if name not in spread:
+                columns[name], features[name] = view, flat.features[name]
                 continue
-            for index, inner in enumerate(feature):
-                chunks = [chunk.flatten()[index] for chunk in view.store.chunks]
-                store = Store(chunks, arrow_of(feature[inner]), starts=view.store.starts)
+            parts = [chunk.flatten() for chunk in view.store.chunks]
+            for inner, feature in spread[name].items():
+                # by name: a struct may hold its fields in another order
+                index = view.store.type.get_field_index(inner)
+                store = Store([part[index] for part in parts], arrow_of(feature), starts=view.store.starts)
                 columns[f"{name}.{inner}"] = View(store, view.rows)
-                features[f"{name}.{inner}"] = feature[inner]
+                features[f"{name}.{inner}"] = feature
         flat = flat.derive(Table(columns, len(flat)), Features(features), same_rows=True)
     return flat
 

@@ -77,7 +77,24 @@ def plain_storage(array: Any) -> Any:
         return plain_storage(array.storage)
     if pa.types.is_dictionary(array.type):
         return array.dictionary_decode()
+    if pa.types.is_nested(array.type) and not (plain := _plain_type(array.type)).equals(array.type):
+        return array.cast(plain)
     return array
+
+
+def _plain_type(kind: pa.DataType) -> pa.DataType:
+    """A type without extension types, however deep they lie."""
+    if isinstance(kind, pa.BaseExtensionType):
+        return _plain_type(kind.storage_type)
+    if pa.types.is_struct(kind):
+        return pa.struct([pa.field(item.name, _plain_type(item.type)) for item in kind])
+    if pa.types.is_fixed_size_list(kind):
+        return pa.list_(_plain_type(kind.value_type), kind.list_size)
+    if pa.types.is_list(kind):
+        return pa.list_(_plain_type(kind.value_type))
+    if pa.types.is_large_list(kind):
+        return pa.large_list(_plain_type(kind.value_type))
+    return kind
 
 
 def simple(value: Any) -> Any:

@@ -20,12 +20,20 @@ from plait.errors import ColumnError, DataError, OptionError, nearest
 
 
 class Feature:
-    """What every kind of feature can do; the defaults suit a kind whose stored and Python values are the same."""
+    """What every kind of feature can do; the defaults suit a kind whose stored and Python values are the same.
+
+    Each kind says its Arrow type (`arrow`) itself.
+    """
 
     @property
     def arrow(self) -> pa.DataType:
         """The Arrow type of the column."""
-        raise NotImplementedError
+        raise NotImplementedError(f"{type(self).__name__} does not say its Arrow type")
+
+    @property
+    def pa_type(self) -> pa.DataType:
+        """The Arrow type of the column, under the name that datasets has for it."""
+        return self.arrow
 
     def encode_example(self, value: Any) -> Any:
         """One Python value as it is stored; `None` stays `None`."""
@@ -34,6 +42,10 @@ class Feature:
     def decode_example(self, value: Any) -> Any:
         """One stored value as the user sees it."""
         return value
+
+    def flatten(self) -> FeatureType:
+        """The fields that the column falls into when it is spread out; the feature itself when there are none."""
+        return self
 
     @property
     def encoded(self) -> bool:
@@ -68,8 +80,6 @@ class Value(Feature):
     @property
     def arrow(self) -> pa.DataType:
         return arrow_type(self.dtype)
-
-    pa_type = arrow
 
     def __repr__(self) -> str:
         return f"Value({self.dtype!r})" if self.id is None else f"Value(dtype={self.dtype!r}, id={self.id!r})"
@@ -117,7 +127,6 @@ class ClassLabel(Feature):
     def arrow(self) -> pa.DataType:
         return pa.int64()
 
-    pa_type = arrow
     dtype = "int64"
     encoded = True
 
@@ -177,8 +186,6 @@ class List(Feature):
         inner = arrow_of(self.feature)
         return pa.list_(inner, self.length) if self.length >= 0 else pa.list_(inner)
 
-    pa_type = arrow
-
     def encode_example(self, value: Any) -> Any:
         return None if value is None else [encode_value(self.feature, item) for item in value]
 
@@ -205,8 +212,6 @@ class LargeList(List):
     @property
     def arrow(self) -> pa.DataType:
         return pa.large_list(arrow_of(self.feature))
-
-    pa_type = arrow
 
 
 def Sequence(feature: Any, length: int = -1) -> FeatureType:
@@ -304,18 +309,18 @@ class Features(dict[str, FeatureType]):
         return schema_of(self, extensions=True)
 
     @classmethod
-    def from_arrow_schema(cls, schema: pa.Schema) -> Features:
+    def from_arrow_schema(cls, pa_schema: pa.Schema) -> Features:
         """The features of an Arrow schema: from its metadata where they fit, else from its types."""
         from plait.data.schema import features_of
 
-        return features_of(schema)
+        return features_of(pa_schema)
 
     @classmethod
-    def from_dict(cls, mapping: Mapping[str, Any]) -> Features:
+    def from_dict(cls, dic: Mapping[str, Any]) -> Features:
         """The features of a JSON object as `to_dict` makes it, or as dataset_info.json holds it."""
         from plait.data.schema import features_from_json
 
-        return features_from_json(mapping)
+        return features_from_json(dic)
 
     def to_dict(self) -> dict[str, Any]:
         """These features as a JSON object, as datasets writes it."""
@@ -352,19 +357,23 @@ class Features(dict[str, FeatureType]):
         return Features(_reordered(dict(self), dict(other), "the table"))
 
     def flatten(self, max_depth: int = 16) -> Features:
-        """Structs spread into columns named `parent.child`, to the given depth."""
+        """Structs and translations spread into columns named `parent.child`, to the given depth."""
         flat: dict[str, FeatureType] = dict(self)
         for _ in range(max_depth - 1):
-            if not any(isinstance(feature, dict) for feature in flat.values()):
-                break
             deeper: dict[str, FeatureType] = {}
             for name, feature in flat.items():
-                if isinstance(feature, dict):
-                    deeper.update({f"{name}.{inner}": kind for inner, kind in feature.items()})
-                else:
-                    deeper[name] = feature
+                fields = fields_of(feature)
+                deeper |= {name: feature} if fields is None else {f"{name}.{key}": kind for key, kind in fields.items()}
+            if list(deeper) == list(flat):
+                break
             flat = deeper
         return Features(flat)
+
+
+def fields_of(feature: FeatureType) -> dict[str, FeatureType] | None:
+    """The fields that a column falls into when it is spread out; `None` when it stays as it is."""
+    spread = feature if isinstance(feature, dict) else feature.flatten()
+    return spread if isinstance(spread, dict) else None
 
 
 def _reordered(ours: FeatureType, other: FeatureType, place: str) -> Any:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from plait.data.dtypes import arrow_type
-from plait.data.features import Feature
+from plait.data.features import Feature, FeatureType, List, Value
 from plait.errors import DataError, nearest
 
 
@@ -100,6 +100,12 @@ class Translation(Feature):
     def arrow(self) -> pa.DataType:
         return pa.struct([pa.field(language, pa.string()) for language in sorted(self.languages)])
 
+    dtype: ClassVar[str] = "dict"
+
+    def flatten(self) -> FeatureType:
+        """One column of text per language."""
+        return {language: Value("string") for language in sorted(self.languages)}
+
 
 @dataclass(frozen=True)
 class TranslationVariableLanguages(Feature):
@@ -121,6 +127,12 @@ class TranslationVariableLanguages(Feature):
     @property
     def arrow(self) -> pa.DataType:
         return pa.struct([pa.field(name, pa.list_(pa.string())) for name in ("language", "translation")])
+
+    dtype: ClassVar[str] = "dict"
+
+    def flatten(self) -> FeatureType:
+        """The two parallel lists."""
+        return {"language": List(Value("string")), "translation": List(Value("string"))}
 
     def encode_example(self, value: Any) -> Any:
         if value is None or set(value) == {"language", "translation"}:

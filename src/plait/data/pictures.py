@@ -10,14 +10,15 @@ import io
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow as pa
 
-from plait.data.features import Feature
+from plait.data.features import Feature, FeatureType, Value
 from plait.errors import DataError, require
 
 _STORED = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string())])
+_FIELDS: dict[str, FeatureType] = {"bytes": Value("binary"), "path": Value("string")}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Image(Feature):
     @property
     def arrow(self) -> pa.DataType:
         return _STORED
+
+    dtype: ClassVar[str] = "PIL.Image.Image"
+
+    def flatten(self) -> FeatureType:
+        """The bytes and the path with `decode=False`; else it stays whole."""
+        return self if self.decode else dict(_FIELDS)
 
     def encode_example(self, value: Any) -> Any:
         """A path, bytes, a `{bytes, path}` dict, a PIL picture, or an array (H, W) or (H, W, C) of uint8, as stored."""
@@ -80,6 +87,12 @@ class Audio(Feature):
     @property
     def arrow(self) -> pa.DataType:
         return _STORED
+
+    dtype: ClassVar[str] = "dict"
+
+    def flatten(self) -> FeatureType:
+        """The bytes and the path with `decode=False`; else it stays whole."""
+        return self if self.decode else dict(_FIELDS)
 
     def encode_example(self, value: Any) -> Any:
         """A path, bytes, a `{bytes, path}` dict, or `{"array", "sampling_rate"}` (written as 32-bit float WAV)."""

@@ -171,12 +171,24 @@ def schema_of(features: Mapping[str, Any], *, extensions: bool = False) -> pa.Sc
     `extensions=True` also marks the columns that datasets stores as extension types, so that it reads them as such.
     """
     features = Features(features)
-    fields = []
-    for name, feature in features.items():
-        column = pa.field(name, arrow_of(feature))
-        fields.append(column.with_metadata(_extension(feature)) if extensions and _extension(feature) else column)
+    if extensions:
+        fields = [_marked(name, feature) for name, feature in features.items()]
+    else:
+        fields = [pa.field(name, arrow_of(feature)) for name, feature in features.items()]
     info = {"info": {"features": features.to_dict()}}
     return pa.schema(fields, metadata={KEY: json.dumps(info).encode()})
+
+
+def _marked(name: str, feature: FeatureType) -> pa.Field:
+    """A field whose metadata, and that of the fields within it, name the extension types of datasets."""
+    if isinstance(feature, dict):
+        return pa.field(name, pa.struct([_marked(inner, kind) for inner, kind in feature.items()]))
+    if isinstance(feature, LargeList):
+        return pa.field(name, pa.large_list(_marked("item", feature.feature)))
+    if isinstance(feature, List):
+        return pa.field(name, pa.list_(_marked("item", feature.feature), feature.length))
+    found = pa.field(name, arrow_of(feature))
+    return found.with_metadata(_extension(feature)) if _extension(feature) else found
 
 
 def _extension(feature: FeatureType) -> dict[bytes, bytes] | None:
