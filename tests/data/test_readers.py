@@ -149,7 +149,7 @@ fields = st.sampled_from(
 def test_csv_types_do_not_depend_on_the_order_of_rows_files_and_blocks(
     tmp_path_factory: pytest.TempPathFactory, rows: list[str], data: st.DataObject
 ) -> None:
-    from plait.data.readers import csv as module
+    from plait.data.readers import blocks, fields
 
     folder = tmp_path_factory.mktemp("csv")
 
@@ -165,11 +165,12 @@ def test_csv_types_do_not_depend_on_the_order_of_rows_files_and_blocks(
     first = read(rows, [])
     shuffled = data.draw(st.permutations(range(len(rows))))
     cuts = sorted(data.draw(st.lists(st.integers(0, len(rows)), max_size=3)))
-    block, module._BLOCK = module._BLOCK, 64  # a few rows per block, and the longest row in one
+    size, head = blocks.BLOCK_BYTES, fields.HEAD
+    blocks.BLOCK_BYTES, fields.HEAD = 16, 1  # a few rows per block, some rows longer than one; a head of one row
     try:
         second = read([rows[index] for index in shuffled], cuts)
     finally:
-        module._BLOCK = block
+        blocks.BLOCK_BYTES, fields.HEAD = size, head
     assert first.features == second.features
     assert repr(second["a"][:]) == repr([first["a"][index] for index in shuffled])
 
@@ -185,13 +186,38 @@ def test_a_word_for_a_missing_value_is_text_beside_text_of_another_file(tmp_path
 
 
 def test_a_large_file_is_text_when_its_last_row_is(read: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from plait.data.readers import csv as module
+    from plait.data.readers import blocks
 
-    monkeypatch.setattr(module, "_BLOCK", 4096)
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 4096)
     rows = [f"{index:05d},{index}" for index in range(5000)]
     dataset = read("csv", "\n".join(["a,b", *rows, "x,y"]) + "\n")
     assert dataset["a"][:2] + dataset["a"][-2:] == ["00000", "00001", "04999", "x"]
     assert dataset["b"][-2:] == ["4999", "y"]
+
+
+def test_a_csv_row_longer_than_what_is_parsed_at_once(
+    read: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from plait.data.readers import blocks
+
+    monkeypatch.setattr(blocks, "BLOCK_BYTES", 64)
+    sizes = [1, 2, 3, 50, 700, 4, 5, 6000, 9, 10]
+    cells = ["é\n" * size for size in sizes]
+    lines = [f'{size},"{cell}"' for size, cell in zip(sizes, cells, strict=True)]
+    dataset = read("csv", "\n".join(["a,b", "0,x,bad", *lines, "", "0,x,bad too"]) + "\n", on_bad_lines="warn")
+    assert dataset["a"][:] == sizes
+    assert dataset["b"][:] == cells
+    # rows that are read again in larger blocks are not told again
+    assert [record.message.rpartition(": ")[2] for record in caplog.records] == ["0,x,bad", "0,x,bad too"]
+    dataset = read("csv", "\n".join(["a,b", *lines]), nrows=6)
+    assert dataset["a"][:] == sizes[:6]
+
+
+def test_numbers_that_arrow_reads_otherwise(read: Any) -> None:
+    columns = {"0x10": str, "0X1f": str, "1.5": float, "9223372036854775808": str, "inf": float, "NaN": float}
+    for last, kind in columns.items():
+        found = read("csv", "\n".join(["a", *(str(i) for i in range(200)), last]) + "\n")["a"][:]
+        assert found == [kind(i) for i in range(200)] + [None if last == "NaN" else kind(last)], last
 
 
 # --- json ---
@@ -422,16 +448,3 @@ def test_a_dict_of_splits_names_the_split_that_is_missing(tmp_path: Path) -> Non
         dataset["tran"]
     with pytest.raises(ColumnError, match="'a' is a column; choose a split first, for example .'train'..'a'."):
         dataset["a"]
-
-
-def test_what_is_not_supported_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    path.write_text("a\n1\n")
-    with pytest.raises(OptionError, match="streaming=True is not supported yet.*leave it out"):
-        load_dataset("csv", data_files=str(path), streaming=True)
-
-
-def test_several_processes_are_said_to_be_one(caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level("INFO", logger="plait.data"):
-        assert Dataset.from_dict({"a": [1]}).map(lambda row: {"b": 2}, num_proc=2)[0] == {"a": 1, "b": 2}
-    assert "num_proc=2 has no effect yet" in caplog.text

@@ -22,7 +22,7 @@ from plait.data.table import Store, Table, View
 from plait.data.widen import cast, keeps, widen
 from plait.errors import DataError
 
-BATCH_BYTES = 8 << 20  # of a record batch on disk
+BATCH_BYTES = 2 << 20  # of a record batch on disk; larger ones are slower, because they are made in fresh memory
 MEMORY_BYTES = 64 << 20  # a column without a file of its own goes to an unnamed file beyond this
 
 

@@ -27,6 +27,7 @@ from plait.data.encode import to_arrow
 from plait.data.features import Features, Value, arrow_of
 from plait.data.readers import pandas_names
 from plait.data.readers.base import Again, Reader, open_bytes, wrong_encoding
+from plait.data.readers.blocks import text_blocks
 from plait.data.readers.fields import as_bool, as_kind, as_time, kind_after
 from plait.data.readers.lines import LineFilter, Recoded
 from plait.data.readers.pandas_names import distinct, type_name, words_of
@@ -34,8 +35,6 @@ from plait.data.table import missing_column
 from plait.errors import DataError, OptionError
 
 log = logger("data")
-
-_BLOCK = 8 << 20  # bytes parsed at once
 
 
 @dataclass
@@ -193,8 +192,8 @@ class CsvReader(Reader):
             else:
                 return to_arrow(text, feature=feature, column=name)
             if found is not None:
-                return pc.cast(found, kind)
-        except (pa.ArrowInvalid, DataError):
+                return pa.nulls(len(found)) if _nothing(found, kind) else pc.cast(found, kind)
+        except (pa.ArrowInvalid, pa.ArrowNotImplementedError, DataError):
             pass
         for index, value in enumerate(text.to_pylist()):
             part = text.slice(index, 1)
@@ -230,51 +229,38 @@ class CsvReader(Reader):
             return
         self._declare_times(names)
         chosen = self._chosen(names, path)
-        bad: list[pa.csv.InvalidRow] = []
+        bad: dict[int | None, pa.csv.InvalidRow] = {}  # by number: a row may be met again in a larger block
 
         def on_bad_row(row: pa.csv.InvalidRow) -> str:
-            bad.append(row)
-            if self.on_bad_lines == "warn":
+            if self.on_bad_lines == "warn" and row.number not in bad:
                 counts = f"{row.actual_columns} fields instead of {row.expected_columns}"
                 log.warning("%s: a row with %s is left out: %.200s", path, counts, row.text)
+            bad[row.number] = row
             return "error" if self.on_bad_lines == "error" else "skip"
 
         left = self.nrows
         yield {name: pa.array([], type=pa.string()) for name in chosen}  # a file without rows has columns all the same
         try:
-            with self._stream(path) as stream:
-                reader = pyarrow.csv.open_csv(
-                    stream,
-                    read_options=pyarrow.csv.ReadOptions(
-                        block_size=_BLOCK, use_threads=False, column_names=names, skip_rows=self._above
-                    ),
-                    parse_options=pyarrow.csv.ParseOptions(
-                        delimiter=self._separator,
-                        quote_char=self._quote or False,
-                        double_quote=self.doublequote,
-                        escape_char=self.escapechar or False,
-                        newlines_in_values=True,
-                        ignore_empty_lines=self.skip_blank_lines,
-                        invalid_row_handler=on_bad_row,
-                    ),
-                    convert_options=pyarrow.csv.ConvertOptions(
-                        column_types=dict.fromkeys(names, pa.string()),
-                        null_values=["", *self._missing],
-                        strings_can_be_null=True,
-                        quoted_strings_can_be_null=False,
-                        include_columns=chosen,
-                    ),
-                )
-                for batch in reader:
-                    part = batch if left is None else batch.slice(0, left)
-                    if part.num_rows:
-                        yield {name: self._cleaned(part.column(name), name) for name in chosen}
-                    if left is not None and (left := left - part.num_rows) <= 0:
-                        return
+            options = pyarrow.csv.ParseOptions(
+                delimiter=self._separator,
+                quote_char=self._quote or False,
+                double_quote=self.doublequote,
+                escape_char=self.escapechar or False,
+                newlines_in_values=True,
+                ignore_empty_lines=self.skip_blank_lines,
+                invalid_row_handler=on_bad_row,
+            )
+            missing = ["", *self._missing]
+            for batch in text_blocks(lambda: self._stream(path), names, chosen, self._above, missing, options):
+                part = batch if left is None else batch.slice(0, left)
+                if part.num_rows:
+                    yield {name: self._cleaned(part.column(name), name) for name in chosen}
+                if left is not None and (left := left - part.num_rows) <= 0:
+                    return
         except UnicodeDecodeError as error:
             raise wrong_encoding(path, self.encoding or "utf-8", error) from error
         except pa.ArrowInvalid as error:
-            raise self._explained(path, names, bad, error) from error
+            raise self._explained(path, names, list(bad.values()), error) from error
 
     def _cleaned(self, text: Any, name: str) -> Any:
         if self.skipinitialspace:
@@ -405,3 +391,8 @@ class CsvReader(Reader):
             if (above is None or index > above) and fields and len(fields) != count:
                 return int(self._parser.line_num) + self._first_lines
         return None
+
+
+def _nothing(array: Any, kind: pa.DataType) -> bool:
+    """Whether a column that is declared to hold nothing holds nothing."""
+    return pa.types.is_null(kind) and array.null_count == len(array)

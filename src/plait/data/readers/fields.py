@@ -26,6 +26,7 @@ _TRUE = ["True", "TRUE", "true"]
 _FALSE = ["False", "FALSE", "false"]
 _NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 _INTEGER = r"^[+-]?\d+$"
+HEAD = 64  # rows that are looked at before all
 
 
 class Writing(Protocol):
@@ -42,6 +43,8 @@ def as_kind(text: Any, kind: str, writing: Writing) -> Any:
     """A column of text as "null", "bool", "int", "float" or "text"; `None` when some value is none."""
     if kind == "text":
         return text
+    if len(text) > 2 * HEAD and as_kind(text.slice(0, HEAD), kind, writing) is None:
+        return None  # the first few rows tell, as they mostly do
     if kind == "null":
         return pa.nulls(len(text)) if _values(text, writing).null_count == len(text) else None
     if kind == "bool":
@@ -61,7 +64,7 @@ def as_time(text: Any, kind: Any, format: str | None) -> Any:
 def kind_after(kind: str, text: Any, writing: Writing) -> str:
     """The next kind to try when a column does not fit one."""
     if kind == "null":
-        return "bool" if as_bool(text, writing) is not None else "int"
+        return "bool" if as_kind(text, "bool", writing) is not None else "int"
     return {"bool": "text", "int": "float", "float": "text"}[kind]
 
 
@@ -77,15 +80,10 @@ def as_bool(text: Any, writing: Writing) -> Any:
 
 
 def _as_number(text: Any, kind: str, writing: Writing) -> Any:
-    plain = writing.decimal == "." and writing.thousands is None
-    if plain and kind == "int":
-        # the usual case: digits alone. Arrow also takes 0x10, which nobody means
-        try:
-            found = pc.cast(text, pa.int64())
-            if not pc.any(pc.match_substring(text, "x", ignore_case=True)).as_py():
-                return found
-        except pa.ArrowInvalid:
-            pass
+    if writing.decimal == "." and writing.thousands is None:
+        found = _usual_number(text, kind)
+        if found is not None:
+            return found
     values = _values(text, writing)
     if writing.thousands is not None:
         values = pc.replace_substring(values, writing.thousands, "")
@@ -103,11 +101,28 @@ def _as_number(text: Any, kind: str, writing: Writing) -> Any:
         return None  # an integer beyond 64 bits
 
 
+def _usual_number(text: Any, kind: str) -> Any:
+    """A column of numbers without signs, spaces or words that need care; `None` when there may be such."""
+    try:
+        found = pc.cast(text, pa.int64() if kind == "int" else pa.float64())
+    except pa.ArrowInvalid:
+        return None
+    if kind == "int":  # Arrow also takes 0x10, which nobody means
+        return None if _any(pc.match_substring(text, "x")) or _any(pc.match_substring(text, "X")) else found
+    # "nan" may be a word for a missing value, and integers beyond 64 bits are text
+    usual = pc.less(pc.abs(found), 2.0**63)
+    return found if _all(usual) else None
+
+
 def _values(text: Any, writing: Writing) -> Any:
     """A column of text without spaces around values and without words for missing values."""
     values = pc.utf8_trim_whitespace(text)
     words = pa.array(MISSING if writing.keep_default_na else [""])
     return pc.if_else(pc.is_in(values, value_set=words), pa.scalar(None, pa.string()), values)
+
+
+def _any(mask: Any) -> bool:
+    return bool(pc.any(mask).as_py())
 
 
 def _all(mask: Any) -> bool:
