@@ -319,7 +319,8 @@ def test_a_client_that_hangs_up_frees_the_engine(address: tuple[str, EchoModel, 
     host, port = base.removeprefix("http://").split(":")
     body = json.dumps({**HELLO, "stream": stream}).encode()
     with socket.create_connection((host, int(port))) as connection:
-        head = f"POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        fields = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+        head = f"POST {CHAT} HTTP/1.1\r\n{fields}\r\n\r\n"
         connection.sendall(head.encode() + body)
         deadline = time.monotonic() + 20
         while engine.running is None:

@@ -42,7 +42,7 @@ def folder(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def client(folder: Path) -> Iterator[TestClient]:
     engine = Engine(AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder))
-    with TestClient(application(engine, name="tiny")) as client:
+    with TestClient(application(engine, name="tiny"), base_url="http://localhost") as client:
         yield client
 
 

@@ -61,7 +61,7 @@ def replies(marked: bool, reply: str, **fields: Any) -> list[tuple[str | None, s
     tokenizer = tokenizer_of_bytes(marked=marked)
     engine = Engine(Speaker(tokenizer, reply), tokenizer)
     body = {"messages": [{"role": "user", "content": "What is <think>?"}], **fields}
-    with TestClient(application(engine, name="m")) as client:
+    with TestClient(application(engine, name="m"), base_url="http://localhost") as client:
         choice = client.post(CHAT, json=body).json()["choices"][0]
         text = client.post(CHAT, json={**body, "stream": True}).text
     message = choice["message"]
