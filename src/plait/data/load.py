@@ -19,6 +19,7 @@ from plait.data.published import Access
 from plait.data.reading import read_dataset
 from plait.data.schema import as_features
 from plait.data.splits import read_splits, wanted
+from plait.data.suffixes import READERS
 from plait.errors import OptionError, nearest
 
 log = logger("data")
@@ -72,7 +73,7 @@ def load_dataset(
     `DataError` for a bad row (with file, line and column), `OptionError` for an option that does not exist.
     """
     _refuse(options, trust_remote_code)
-    _say(verification_mode, num_proc)
+    _say(path, verification_mode, num_proc, revision)
     if streaming:
         raise OptionError(
             "streaming=True is not supported yet. Files are mapped into memory, not read into it, so a data set larger "
@@ -117,8 +118,10 @@ def _refuse(options: Mapping[str, Any], trust_remote_code: bool | None) -> None:
             raise OptionError(f"load_dataset has no argument {name!r}: {_REFUSED[name]}.")
 
 
-def _say(verification_mode: str | None, num_proc: int | None) -> None:
-    """Say once what means nothing here."""
+def _say(path: str, verification_mode: str | None, num_proc: int | None, revision: str | None) -> None:
+    """Say what means nothing here."""
+    if revision is not None and (path in READERS or Path(path).expanduser().exists()):
+        log.info("revision=%r has no effect on files that are here", revision)
     if verification_mode is not None:
         log.info("verification_mode=%r has no effect: digests are always checked", str(verification_mode))
     if num_proc is not None and num_proc > 1:

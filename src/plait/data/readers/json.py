@@ -33,11 +33,12 @@ class JsonReader(Reader):
     `on_mixed_types` is "use_json" (a column without a common type becomes `Json`) or `None` (it is an error).
     """
 
+    WITHOUT_EFFECT = {"chunksize": "files are read in blocks of bytes", "newlines_in_values": "they are always read"}
+
     field: str | None = None
     encoding: str = "utf-8"
     encoding_errors: str = "strict"
     on_mixed_types: str | None = "use_json"
-    chunksize: int | None = None
 
     def __post_init__(self) -> None:
         if self.on_mixed_types not in ("use_json", None):

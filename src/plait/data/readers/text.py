@@ -22,11 +22,12 @@ _CHARS = 4 << 20  # read at once
 class TextReader(Reader):
     """`sample_by` is "line", "paragraph" (divided by empty lines) or "document" (a file). Line ends are cut off."""
 
+    WITHOUT_EFFECT = {"chunksize": "files are read in blocks of characters"}
+
     encoding: str = "utf-8"
     encoding_errors: str = "strict"
     keep_linebreaks: bool = False
     sample_by: str = "line"
-    chunksize: int | None = None
 
     def __post_init__(self) -> None:
         if self.sample_by not in ("line", "paragraph", "document"):
