@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from plait.data import Features as Features
     from plait.data import Value as Value
     from plait.data import concatenate_datasets as concatenate_datasets
+    from plait.data import disable_caching as disable_caching
+    from plait.data import enable_caching as enable_caching
+    from plait.data import is_caching_enabled as is_caching_enabled
     from plait.data import load_dataset as load_dataset
     from plait.data import load_from_disk as load_from_disk
     from plait.generate.processors import LogitsProcess as LogitsProcess
@@ -79,6 +82,9 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "Features",
         "Value",
         "concatenate_datasets",
+        "disable_caching",
+        "enable_caching",
+        "is_caching_enabled",
         "load_dataset",
         "load_from_disk",
     ),

@@ -15,12 +15,15 @@ Values are read when asked for, never at import, so a test or a program may chan
 | PLAIT_PROGRESS | "0": no progress bars; "1": always | bars on a terminal |
 | PLAIT_API_KEY | the key that `plait serve` demands (read by its command line) | none |
 | PLAIT_DEBUG | "1": the command line shows where an error came from | off |
+| RAY_ADDRESS | the Ray cluster for `engine="ray"`; Ray sets and reads it too | one that is started here |
 | RANK, LOCAL_RANK, WORLD_SIZE | this process among those of a `torchrun` launch; torchrun sets them | one process |
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,6 +43,26 @@ def worker_environment(threads: int) -> dict[str, str]:
     """The environment for one of several worker processes: its libraries use so many threads, unless told otherwise."""
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "RAYON_NUM_THREADS")
     return {**dict.fromkeys(names, str(threads)), **os.environ}
+
+
+@contextmanager
+def changed(**values: str) -> Iterator[None]:
+    """The environment with some values, for libraries that read them, inside a `with` block."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def ray_address() -> str | None:
+    """The address of a Ray cluster to connect to."""
+    return os.environ.get("RAY_ADDRESS", "").strip() or None
 
 
 def home() -> Path:

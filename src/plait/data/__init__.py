@@ -8,6 +8,9 @@ from plait import lazy
 
 if TYPE_CHECKING:
     from plait.data.access import Column as Column
+    from plait.data.cache import disable_caching as disable_caching
+    from plait.data.cache import enable_caching as enable_caching
+    from plait.data.cache import is_caching_enabled as is_caching_enabled
     from plait.data.combine import concatenate_datasets as concatenate_datasets
     from plait.data.combine import interleave_datasets as interleave_datasets
     from plait.data.dataset import Dataset as Dataset
@@ -44,6 +47,7 @@ if TYPE_CHECKING:
 # module -> the public names that it defines
 _TABLE: dict[str, tuple[str, ...]] = {
     "plait.data.access": ("Column",),
+    "plait.data.cache": ("disable_caching", "enable_caching", "is_caching_enabled"),
     "plait.data.combine": ("concatenate_datasets", "interleave_datasets"),
     "plait.data.dataset": ("Dataset",),
     "plait.data.dataset_dict": ("DatasetDict",),

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from plait.data import access, columns, disk, export, export_sql, export_tf, grouping, index, make, push, view, work
 from plait.data.cells import ReadRow, row_reader
+from plait.data.cluster import from_ray, to_ray
 from plait.data.combine import add_item
 from plait.data.features import Features
 from plait.data.fingerprint import table_digest
@@ -279,6 +280,7 @@ class Dataset(Described):
     from_polars = classmethod(make.from_polars)
     from_file = classmethod(make.from_file)
     from_buffer = classmethod(make.from_buffer)
+    from_ray = classmethod(from_ray)
     from_csv = classmethod(make.from_csv)
     from_json = classmethod(make.from_json)
     from_parquet = classmethod(make.from_parquet)
@@ -340,6 +342,7 @@ class Dataset(Described):
     to_list = export.to_list
     to_pandas = export.to_pandas
     to_polars = export.to_polars
+    to_ray = to_ray
     to_csv = export.to_csv
     to_json = export.to_json
     to_parquet = export.to_parquet

@@ -182,12 +182,11 @@ class DatasetDict(dict[str, Dataset]):
             raise OptionError("Give seed or seeds, not both.")
         chosen = seeds if seeds is not None else seed
         by_split = dict(chosen) if isinstance(chosen, Mapping) else dict.fromkeys(self, chosen)
-        return DatasetDict(
-            {
-                name: dataset.shuffle(by_split.get(name), generator=(generators or {}).get(name), **ignored)
-                for name, dataset in self.items()
-            }
-        )
+        found = DatasetDict()
+        for name, dataset in self.items():
+            generator = (generators or {}).get(name)
+            found[name] = dataset.shuffle(by_split.get(name), generator=generator, **_of_split(ignored, name))
+        return found
 
     def unique(self, column: str) -> dict[str, list[Any]]:
         """The distinct values of a column, by split."""

@@ -143,7 +143,7 @@ class _Pool:
             self._progress.advance(content)
             return
         if kind == "error":
-            self._failed(worker, *content)
+            failed(f"{self.title}: {worker}", None if worker.piece is None else self.parts[worker.piece], *content)
         if kind == "share":
             assert worker.piece is not None
             self._done[worker.piece] = content
@@ -170,8 +170,7 @@ class _Pool:
 
     def _rows(self, worker: _Worker) -> str:
         assert worker.piece is not None
-        part = self.parts[worker.piece]
-        return f"row {part.start}" if len(part) == 1 else f"rows {part.start} to {part.stop - 1}"
+        return _named(self.parts[worker.piece])
 
     def _lost(self, worker: _Worker) -> NoReturn:
         """A worker is gone without a word."""
@@ -187,17 +186,6 @@ class _Pool:
         if status == -signal.SIGKILL:
             advice = " The system kills processes when memory runs out; fewer workers or smaller batches need less."
         raise WorkerError(f"{self.title}: {worker} {how}{at}.{advice}")
-
-    def _failed(self, worker: _Worker, data: bytes | None, notes: list[str], text: str) -> NoReturn:
-        """The function failed in a worker: its own error, with the worker's traceback as the cause."""
-        at = f" at {self._rows(worker)}" if worker.piece is not None else " before it began"
-        cause = WorkerError(f"{self.title}: {worker} failed{at}:\n{text}")
-        if data is None:
-            raise cause
-        error: BaseException = require("cloudpickle", extra="all", purpose="read what workers send").loads(data)
-        for note in notes[len(getattr(error, "__notes__", [])) :]:  # some errors lose them on the way
-            error.add_note(note)
-        raise error from cause
 
     def dismiss(self) -> None:
         """Let the workers end by themselves."""
@@ -218,6 +206,22 @@ class _Pool:
             worker.process.wait()
 
 
+def _named(rows: range) -> str:
+    return f"row {rows.start}" if len(rows) == 1 else f"rows {rows.start} to {rows.stop - 1}"
+
+
+def failed(who: str, rows: range | None, data: bytes | None, notes: list[str], text: str) -> NoReturn:
+    """Raise what a function raised in a worker: its own error, with the worker's traceback as the cause."""
+    at = "before it began" if rows is None else f"at {_named(rows)}"
+    cause = WorkerError(f"{who} failed {at}:\n{text}")
+    if data is None:
+        raise cause
+    error: BaseException = require("cloudpickle", extra="all", purpose="read what workers send").loads(data)
+    for note in notes[len(getattr(error, "__notes__", [])) :]:  # some errors lose them on the way
+        error.add_note(note)
+    raise error from cause
+
+
 # --- inside a worker --------------------------------------------------------------------------------------------------
 
 
@@ -232,8 +236,7 @@ def main(arguments: list[str]) -> None:
     try:
         _do(folder, number, connection, pieces)
     except BaseException as error:  # sys.exit() of a function too is told to the parent
-        text = "".join(traceback.format_exception(error))
-        connection.send(("error", (_travelling(error), getattr(error, "__notes__", []), text)))
+        connection.send(("error", described(error)))
         pieces.get()  # until the parent has read it and ends this process
 
 
@@ -291,7 +294,12 @@ class _Told:
         self._rows, self._last = 0, time.monotonic()
 
 
-def _travelling(error: BaseException) -> bytes | None:
+def described(error: BaseException) -> tuple[bytes | None, list[str], str]:
+    """An error of a function for the parent: itself if it can travel, its notes, and its traceback as text."""
+    return travelling(error), getattr(error, "__notes__", []), "".join(traceback.format_exception(error))
+
+
+def travelling(error: BaseException) -> bytes | None:
     """An error as bytes; `None` when it is none of the kind that can be raised anew elsewhere."""
     if not isinstance(error, Exception):
         return None
