@@ -188,6 +188,13 @@ class DatasetDict(dict[str, Dataset]):
             found[name] = dataset.shuffle(by_split.get(name), generator=generator, **_of_split(ignored, name))
         return found
 
+    def cleanup_cache_files(self) -> dict[str, int]:
+        """Remove results that were made from the same data as the splits, but for their own; their number by split.
+
+        Results that other live processes use stay.
+        """
+        return {name: dataset.cleanup_cache_files() for name, dataset in self.items()}
+
     def unique(self, column: str) -> dict[str, list[Any]]:
         """The distinct values of a column, by split."""
         return {name: dataset.unique(column) for name, dataset in self.items()}
