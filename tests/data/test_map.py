@@ -438,3 +438,42 @@ def test_large_columns_in_memory_spill_to_unnamed_files(monkeypatch: pytest.Monk
 def test_arrow_arrays_as_results() -> None:
     made = Dataset.from_dict({"i": [1, 2]}).map(lambda batch: {"z": pa.array([1.5, None])}, batched=True)
     assert made["z"] == [1.5, None]
+
+
+def test_arrays_and_tensors_of_a_batch_reach_arrow_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from plait.data import encode
+    from plait.text import BatchEncoding
+
+    seen: list[type] = []
+    original = encode.natural
+    monkeypatch.setattr(encode, "natural", lambda values: seen.append(type(values)) or original(values))
+    ids = np.arange(12, dtype=np.int32).reshape(4, 3)
+
+    def function(batch: Any) -> BatchEncoding:
+        columns = {"ids": ids, "mask": torch.from_numpy(ids % 2 == 0), "weights": torch.from_numpy(ids / 4).half()}
+        return BatchEncoding(columns)
+
+    made = Dataset.from_dict(COLUMNS).map(function, batched=True)
+    assert not any(issubclass(kind, list) for kind in seen[-3:])
+    kinds = {"ids": "int32", "mask": "bool", "weights": "float16"}
+    assert {name: repr(made.features[name]) for name in kinds} == {n: f"List(Value('{k}'))" for n, k in kinds.items()}
+    assert made["ids"][:] == ids.tolist()
+    assert made["mask"][1] == [False, True, False]
+    assert made["weights"][2] == [1.5, 1.75, 2.0]
+
+
+@pytest.mark.parametrize("kind", ["numpy", "torch"])
+def test_a_function_may_use_one_array_for_all_its_batches(kind: str) -> None:
+    import torch
+
+    buffer: Any = np.zeros((2, 2), dtype=np.int64) if kind == "numpy" else torch.zeros((2, 2), dtype=torch.int64)
+
+    def function(batch: Any) -> dict[str, Any]:
+        buffer[:, 0] = batch["i"][0]
+        return {"z": buffer, "first": buffer[:, 0]}
+
+    made = Dataset.from_dict(COLUMNS).map(function, batched=True, batch_size=2)
+    assert made["z"][:] == [[1, 0], [1, 0], [3, 0], [3, 0]]
+    assert made["first"][:] == [1, 1, 3, 3]

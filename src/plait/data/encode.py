@@ -67,6 +67,13 @@ def natural(values: Any) -> pa.Array:
         return plain_storage(pa.array(simpler))
 
 
+def own_copy(values: Any) -> Any:
+    """An array or tensor that nobody else can change (Arrow shares the memory of what it is given); others as is."""
+    if isinstance(values, np.ndarray):
+        return values.copy()
+    return values.detach().clone() if hasattr(values, "detach") else values
+
+
 def plain_storage(array: Any) -> Any:
     """An array without extension and dictionary types, and in one chunk."""
     if isinstance(array, pa.ChunkedArray):

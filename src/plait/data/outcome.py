@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from plait.data.encode import simple, to_arrow
+from plait.data.encode import own_copy, simple, to_arrow
 from plait.data.features import ClassLabel, Features, FeatureType, arrow_of, is_decoded
 from plait.data.kinds import Json
 from plait.data.lazy import Block
@@ -248,6 +248,7 @@ def stored(
 
     `mixed`: values without a common type become JSON text; otherwise they raise `DataError`.
     """
+    values = own_copy(values)  # the function may use one array for all its batches
     if declared is not None:
         if name not in declared:
             raise missing_column(name, declared)
