@@ -54,7 +54,7 @@ class Family(Protocol):
     IGNORED: Mapping[str, str]  # keys of its configuration that change nothing, each with the reason
     RULES: Rules | Callable[[Config], Rules]  # names of the stack's weights, made for a configuration where it matters
     HEADS: Mapping[str, Head]  # by task
-    # initialise(network, config), only where weights are not drawn with the deviation `initializer_range`
+    # initialise(network, config, *, only), only where weights are not drawn with the deviation `initializer_range`
 
     @staticmethod
     def spec(reader: Reader) -> Topology:

@@ -6,7 +6,7 @@ build, load strictly, say what is new, and save so that other libraries can read
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -188,23 +188,26 @@ def _main_dtype(checkpoint: Checkpoint) -> torch.dtype | None:
     return chosen
 
 
-def initialise_as_family(module: nn.Module, config: Config) -> None:
-    """Draw the parameters of a module as its family says, by default with the deviation `initializer_range`."""
+def initialise_as_family(module: nn.Module, config: Config, *, only: Collection[nn.Module] | None = None) -> None:
+    """Draw the parameters of a module, or of its parts `only`, as its family says, by default with the deviation
+    `initializer_range`."""
     own = getattr(family_of(config.model_type, label=config.label), "initialise", None)
     if own is not None:
-        own(module, config)
+        own(module, config, only=only)
     else:
-        initialise(module, std=float(config.initializer_range))
+        initialise(module, std=float(config.initializer_range), only=only)
 
 
 def _draw(network: Network, config: Config, *, dtype: torch.dtype, device: torch.device) -> None:
     """Allocate and initialise the modules that still are on "meta"."""
+    fresh = set()
     for module in network.modules():
         own = [part for part in module._parameters.values() if part is not None]
         if own and all(part.is_meta for part in own):
             module.to_empty(device=device, recurse=False)
             module.to(dtype)
-            initialise_as_family(module, config)
+            fresh.add(module)
+    initialise_as_family(network, config, only=fresh)
 
 
 def _generation_config(folder: Path | None, config: Config) -> GenerationConfig:

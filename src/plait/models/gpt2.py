@@ -8,6 +8,7 @@ value as one.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from plait.errors import ConfigError
@@ -122,17 +123,16 @@ def spec(reader: Reader) -> Single:
     return Single(stack=StackSpec(width=width, frontend=frontend, layers=made, norm=norm))
 
 
-def initialise(network: nn.Module, config: Config) -> None:
+def initialise(network: nn.Module, config: Config, *, only: Collection[nn.Module] | None = None) -> None:
     """Weights with the deviation `initializer_range`; those of the last layer of each sublayer, which add to the state
     twice per layer, by 1 / sqrt(2 * layers) less (§2.3)."""
-    from torch import nn
-
     from plait.nn.build import initialise
 
-    initialise(network, std=float(config.initializer_range))
-    for name, part in network.named_modules():
-        if name.endswith(("attention.output", "mlp.down")) and isinstance(part, nn.Linear):
-            nn.init.normal_(part.weight, std=config.initializer_range / math.sqrt(2 * config.n_layer))
+    def deviation(name: str, part: nn.Module) -> float:
+        last = name.endswith(("attention.output", "mlp.down"))
+        return float(config.initializer_range) / (math.sqrt(2 * config.n_layer) if last else 1.0)
+
+    initialise(network, std=deviation, only=only)
 
 
 def _token_classifier(reader: Reader) -> ClassifierHeadSpec:

@@ -6,8 +6,10 @@ Configuration: https://huggingface.co/answerdotai/ModernBERT-base.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from plait.errors import ConfigError
 from plait.models.family import Head, pre_norm_layer
@@ -32,6 +34,11 @@ from plait.nn.spec import (
 )
 from plait.weights.rules import Rules, rename, split, tied
 
+if TYPE_CHECKING:
+    from torch import nn
+
+    from plait.models.config import Config
+
 NAME = "ModernBert"
 
 DEFAULTS = {
@@ -49,6 +56,7 @@ DEFAULTS = {
     "global_rope_theta": 160000.0,
     "hidden_activation": "gelu",
     "hidden_size": 768,
+    "initializer_cutoff_factor": 2.0,
     "initializer_range": 0.02,
     "intermediate_size": 1152,
     "local_attention": 128,
@@ -65,7 +73,7 @@ DEFAULTS = {
 }
 
 IGNORED = {
-    "initializer_cutoff_factor": "how its weights were drawn",
+    "initializer_cutoff_factor": "how new weights are drawn",
     "layer_norm_eps": "an older name of norm_eps, which is there as well",
     "max_position_embeddings": "rotary positions have no table, so the network has no limit",
     "position_embedding_type": "nothing is added to its embeddings; positions are rotary",
@@ -142,6 +150,27 @@ def spec(reader: Reader) -> Single:
         padding=reader.padding(vocabulary=vocabulary),
     )
     return Single(stack=StackSpec(width=width, frontend=frontend, layers=(first, *rest), norm=norm))
+
+
+def initialise(network: nn.Module, config: Config, *, only: Collection[nn.Module] | None = None) -> None:
+    """Normal weights that reach no farther than `initializer_cutoff_factor` deviations (arXiv:2412.13663 §A.1).
+
+    The deviation is `initializer_range`, by 1 / sqrt(2 * layers) less where a sublayer adds to the state and in heads;
+    a new projection to labels has width^-0.5.
+    """
+    from plait.nn.build import initialise
+
+    cutoff, plain = config.initializer_cutoff_factor, float(config.initializer_range)
+
+    def deviation(name: str, part: nn.Module) -> float:
+        if name == "head.projection" and not scores_words:
+            return float(config.hidden_size**-0.5)
+        last = name.endswith(("attention.output", "mlp.down")) or name.startswith("head.")
+        return plain / (math.sqrt(2 * config.num_hidden_layers) if last else 1.0)
+
+    head = getattr(getattr(network, "spec", None), "head", None)
+    scores_words = isinstance(head, LanguageHeadSpec)
+    initialise(network, std=deviation, cutoff=3.0 if cutoff is None else float(cutoff), only=only)
 
 
 def _transform(reader: Reader) -> TransformSpec:

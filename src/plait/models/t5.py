@@ -6,6 +6,7 @@ Configuration: https://huggingface.co/google-t5/t5-small, and google/t5-v1_1-sma
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from plait.errors import ConfigError, nearest
@@ -141,25 +142,32 @@ def _language(reader: Reader) -> LanguageHeadSpec:
     return LanguageHeadSpec(vocabulary=reader.integer("vocab_size"), tied=shared, scale=scale)
 
 
-def initialise(network: nn.Module, config: Config) -> None:
+def initialise(network: nn.Module, config: Config, *, only: Collection[nn.Module] | None = None) -> None:
     """Weights by how many numbers they add up, as in the published training code:
 
     normal with the deviation inputs^-0.5, queries divided by the root of a head's width besides, which stands in for
-    the scale of the scores; embeddings and an unshared head with 1, the bias by distance with width^-0.5; all times
-    `initializer_factor`.
+    the scale of the scores; embeddings and an unshared head with 1, the bias by distance with width^-0.5; all, and
+    norms, times `initializer_factor`.
     """
     from torch import nn
 
     from plait.nn.build import initialise
+    from plait.nn.norm import Norm
 
     factor = float(config.initializer_factor)
-    initialise(network, std=factor)
-    for name, part in network.named_modules():
+
+    def deviation(name: str, part: nn.Module) -> float:
         if name.endswith("relative_bias.table"):
-            nn.init.normal_(part.weight, std=factor * config.d_model**-0.5)
-        elif isinstance(part, nn.Linear) and name != "head.projection":
-            per_head = config.d_kv**-0.5 if name.endswith(".query") else 1.0
-            nn.init.normal_(part.weight, std=factor * part.in_features**-0.5 * per_head)
+            return factor * float(config.d_model**-0.5)
+        if not isinstance(part, nn.Linear) or name == "head.projection":
+            return factor
+        per_head = config.d_kv**-0.5 if name.endswith(".query") else 1.0
+        return factor * float(part.in_features**-0.5 * per_head)
+
+    initialise(network, std=deviation, only=only)
+    for part in network.modules() if only is None else only:
+        if isinstance(part, Norm):
+            nn.init.constant_(part.weight, factor)
 
 
 _SIDE = "{s:encoder|decoder}."

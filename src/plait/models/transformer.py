@@ -7,6 +7,7 @@ base model; projections of attention have no bias, as in its formulas.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from plait.errors import ConfigError
@@ -107,11 +108,11 @@ def _language(reader: Reader) -> LanguageHeadSpec:
     return LanguageHeadSpec(vocabulary=reader.integer("vocab_size"), tied=reader.flag("tie_word_embeddings"))
 
 
-def initialise(network: nn.Module, config: Config) -> None:
+def initialise(network: nn.Module, config: Config, *, only: Collection[nn.Module] | None = None) -> None:
     """Linear weights uniform as in Glorot & Bengio (2010), embeddings normal with the deviation width^-0.5."""
     from plait.nn.build import initialise
 
-    initialise(network)
+    initialise(network, only=only)
 
 
 _STACK = "{s:encoder|decoder}."

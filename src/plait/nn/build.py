@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Collection
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from plait.nn.moe import Experts, GroupedRouter
 from plait.nn.norm import Norm
@@ -42,34 +43,53 @@ def _allocate(module: nn.Module, device: torch.device) -> None:
                 setattr(owner, name, made[id(parameter)])
 
 
-def initialise(module: nn.Module, *, std: float | None = None, generator: torch.Generator | None = None) -> None:
-    """Draw every parameter of `module` anew.
+Deviation = float | Callable[[str, nn.Module], float] | None
+
+
+def initialise(
+    module: nn.Module,
+    *,
+    std: Deviation = None,
+    cutoff: float | None = None,
+    only: Collection[nn.Module] | None = None,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Draw every parameter of `module` anew, or those of the parts `only`.
 
     Weights of linear layers and embeddings come from a normal distribution with standard deviation `std` (the
-    `initializer_range` of BERT, GPT-2 and Llama configurations), biases are zero, norms are plain, the vector of the
+    `initializer_range` of BERT, GPT-2 and Llama configurations), or what that gives for the name of a part and the part
+    itself; nothing is drawn farther out than `cutoff` deviations. Biases are zero, norms are plain, the vector of the
     padding token is zero. With `std=None` linear weights are uniform as in Glorot & Bengio (2010) and embeddings
     normal with deviation width^-0.5, the choice of the original Transformer (arXiv:1706.03762).
     """
-    for part in module.modules():
+    parts = [(name, part) for name, part in module.named_modules() if only is None or part in only]
+    for name, part in parts:
+        deviation = std(name, part) if callable(std) else std
         match part:
             case Norm():
                 part.initialise()
             case Experts():
-                part.initialise(std=std, generator=generator)
+                part.initialise(std=deviation, generator=generator)
             case nn.Linear() | nn.Conv1d():
-                if std is None:
-                    nn.init.xavier_uniform_(part.weight, generator=generator)
-                else:
-                    nn.init.normal_(part.weight, std=std, generator=generator)
+                _weight(part.weight, deviation, cutoff, generator)
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
                 if isinstance(part, GroupedRouter):
                     nn.init.zeros_(part.correction)
     # Embeddings come last, so that a tied head ends with the embedding's numbers.
-    for part in module.modules():
+    for name, part in parts:
         if isinstance(part, nn.Embedding):
-            deviation = 1 / math.sqrt(part.embedding_dim) if std is None else std
-            nn.init.normal_(part.weight, std=deviation, generator=generator)
+            plain = 1 / math.sqrt(part.embedding_dim) if std is None else std
+            _weight(part.weight, plain(name, part) if callable(plain) else plain, cutoff, generator)
             if part.padding_idx is not None:
                 with torch.no_grad():
                     part.weight[part.padding_idx].zero_()
+
+
+def _weight(weight: Tensor, std: float | None, cutoff: float | None, generator: torch.Generator | None) -> None:
+    if std is None:
+        nn.init.xavier_uniform_(weight, generator=generator)
+    elif cutoff is None:
+        nn.init.normal_(weight, std=std, generator=generator)
+    else:
+        nn.init.trunc_normal_(weight, std=std, a=-cutoff * std, b=cutoff * std, generator=generator)
