@@ -19,6 +19,7 @@ from plait.data.published import Access
 from plait.data.reading import read_dataset
 from plait.data.schema import as_features
 from plait.data.splits import read_splits, wanted
+from plait.data.streams.make import stream_splits
 from plait.data.suffixes import READERS
 from plait.errors import OptionError, nearest
 
@@ -67,18 +68,14 @@ def load_dataset(
     for a list. `features` declares the types of the columns; otherwise they follow from all the data of all files.
     `keep_in_memory=True` writes nothing to the cache, which lies below `cache_dir` (by default PLAIT_HOME);
     `download_mode="force_redownload"` fetches and reads everything again. `storage_options` go to fsspec. Further
-    options go to the reader of the format.
+    options go to the reader of the format. `streaming=True` makes streams: an `IterableDataset` or
+    `IterableDatasetDict`, read as they come, with the types of the first rows where none are declared.
 
     Raises `NotFoundError` for what is not there, `OfflineError` for what is neither here nor may be fetched,
     `DataError` for a bad row (with file, line and column), `OptionError` for an option that does not exist.
     """
     _refuse(options, trust_remote_code)
     _say(path, verification_mode, num_proc, revision)
-    if streaming:
-        raise OptionError(
-            "streaming=True is not supported yet. Files are mapped into memory, not read into it, so a data set larger "
-            "than memory loads without it: leave it out."
-        )
     again = _mode(download_mode) == "force_redownload"
     plan = plan_of(
         str(path),
@@ -91,6 +88,8 @@ def load_dataset(
         access=Access(revision=revision, token=token, cache_dir=cache_dir, force_download=again),
         storage_options=storage_options,
     )
+    if streaming:
+        return stream_splits(split, plan)
     home = None if cache_dir is None else Path(cache_dir).expanduser()
     splits = {}
     for each in wanted(split, plan.files):

@@ -395,4 +395,4 @@ class CsvReader(Reader):
 
 def _nothing(array: Any, kind: pa.DataType) -> bool:
     """Whether a column that is declared to hold nothing holds nothing."""
-    return pa.types.is_null(kind) and array.null_count == len(array)
+    return bool(pa.types.is_null(kind)) and array.null_count == len(array)

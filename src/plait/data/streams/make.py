@@ -11,11 +11,13 @@ from plait.data.features import Features
 from plait.data.info import DatasetInfo
 from plait.data.schema import as_features
 from plait.data.streams.columns import Typed
+from plait.data.streams.rows import Window
 from plait.data.streams.sources import FileSource, GeneratorSource, TableSource, argument_shards
 from plait.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
+    from plait.data.plan import Plan
     from plait.data.streams.dataset import IterableDataset
 
 # formats whose files can be read one by one; those of others belong together
@@ -71,6 +73,38 @@ def stream_files(
     parts = tuple((file,) for file in files) if format in _SINGLE else (tuple(files),)
     source = FileSource(parts, make, known=features, declared=features is not None, all_parts=parts)
     return Made(source, info or DatasetInfo(builder_name=format), split=split)
+
+
+def stream_splits(split: Any, plan: Plan) -> Any:
+    """The splits that `load_dataset(…, split=split, streaming=True)` names, or all of them.
+
+    Slices count rows from the start; a stream does not know its end, so others raise `OptionError` with the remedy.
+    """
+    from plait.data.combine import concatenate_datasets
+    from plait.data.splits import instruction, wanted
+    from plait.data.streams.dataset_dict import IterableDatasetDict
+
+    def stream(name: str) -> IterableDataset:
+        return stream_files(plan.format, plan.files[name], plan.features, plan.options, split=name, info=plan.info)
+
+    if split is None:
+        return IterableDatasetDict({name: stream(name) for name in plan.files})
+    if isinstance(split, Mapping):
+        return IterableDatasetDict({str(name): stream_splits(item, plan) for name, item in split.items()})
+    if isinstance(split, list | tuple):
+        return [stream_splits(item, plan) for item in split]
+    wanted(split, plan.files)  # raises for a split that is not there
+    found = []
+    for part in instruction(split, plan.files).parts:
+        low, high = part.from_ or 0, part.to
+        if part.unit == "%" or low < 0 or (high is not None and high < 0):
+            raise OptionError(
+                f"split={str(part)!r} needs the number of rows, which a stream does not know. Count from its start, "
+                f"for example {part.split}[:1000], or load the data set without streaming."
+            )
+        rows = stream(part.split)
+        found.append(rows if part.unit is None else rows.derive(Window(rows.stream, low, high)))
+    return found[0] if len(found) == 1 else concatenate_datasets(found, split=str(split))
 
 
 def from_generator(

@@ -128,7 +128,8 @@ class FileSource(Source):
         found: dict[str, FeatureType] = {}
         for block in reader.blocks():
             for name, array in block.items():
-                found[name] = Json() if isinstance(array, list) else feature_of(array.type)
+                known = reader.kinds.get(name)
+                found[name] = known or (Json() if isinstance(array, list) else feature_of(array.type))
             if any(len(array) for array in block.values()):
                 break  # a reader may begin with a block without rows
         return Features(found)
@@ -155,9 +156,10 @@ class FileSource(Source):
         except DataError as error:
             if self.declared:
                 raise
+            first = next((Path(file).name for part in self.all_parts for file in part), "its source")
             raise DataError(
-                f"{error} A stream takes the types of its columns from the first rows of "
-                f"{Path(self.all_parts[0][0]).name}; declare them for all rows with features=, here {types}."
+                f"{error} A stream takes the types of its columns from the first rows of {first}; declare them for "
+                f"all rows with features=, here {types}."
             ) from error
 
 
