@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
+from pathlib import Path
 from typing import Any
 
 import datasets as reference
+import polars
 import pyarrow as pa
 import pytest
 
@@ -13,6 +16,7 @@ from plait.data import (
     Audio,
     ClassLabel,
     Dataset,
+    DatasetDict,
     Features,
     Image,
     Json,
@@ -23,7 +27,7 @@ from plait.data import (
     TranslationVariableLanguages,
     Value,
 )
-from plait.errors import DataError, OptionError
+from plait.errors import DataError, OptionError, RowError
 
 
 def made(library: Any) -> dict[str, Any]:
@@ -162,3 +166,37 @@ def test_arguments_without_effect_say_so(caplog: pytest.LogCaptureFixture) -> No
     assert dataset.shuffle(seed=0).flatten_indices(features={"a": Value("string")})["a"] == [
         str(value) for value in dataset.shuffle(seed=0)["a"]
     ]
+
+
+def test_files_of_row_numbers(tmp_path: Path) -> None:
+    table = pa.table({"a": [10, 11, 12]})
+    numbers = pa.table({"indices": pa.array([2, 0], type=pa.uint64())})
+    for name, content in (("rows", table), ("numbers", numbers), ("wrong", pa.table({"indices": [3]}))):
+        with pa.OSFile(str(tmp_path / name), "wb") as sink, pa.ipc.new_stream(sink, content.schema) as writer:
+            writer.write_table(content)
+    for in_memory in (False, True):
+        found = Dataset.from_file(tmp_path / "rows", indices_filename=tmp_path / "numbers", in_memory=in_memory)
+        assert found["a"] == [12, 10]
+    buffers = [(tmp_path / name).read_bytes() for name in ("rows", "numbers")]
+    assert Dataset.from_buffer(buffers[0], indices_buffer=buffers[1])["a"] == [12, 10]
+    with pytest.raises(RowError, match="There is no row 3: the data set has 3 rows"):
+        Dataset.from_file(tmp_path / "rows", indices_filename=tmp_path / "wrong")
+
+
+def test_polars_frames_take_their_options() -> None:
+    dataset = Dataset.from_dict({"a": [1, 2, 3]})
+    assert dataset.to_polars(schema_overrides={"a": polars.Int8}).schema == {"a": polars.Int8}
+    frames = list(dataset.to_polars(2, batched=True, schema_overrides={"a": polars.Int8}))
+    assert [frame["a"].to_list() for frame in frames] == [[1, 2], [3]]
+    assert frames[1].schema == {"a": polars.Int8}
+
+
+def test_dicts_pass_arguments_on(caplog: pytest.LogCaptureFixture) -> None:
+    both = DatasetDict({"train": Dataset.from_dict({"a": [2, 1]}), "test": Dataset.from_dict({"a": [3]})})
+    with caplog.at_level("INFO", logger="plait.data"):
+        both.shuffle(seed=1, indices_cache_file_names={"train": "x"})
+        both.sort("a", indices_cache_file_names={"test": "x"})
+    assert {record.message.partition("(")[0] for record in caplog.records} == {"shuffle", "sort"}
+    with pytest.raises(OptionError, match=r"sort\(\) has no argument 'revers'"):
+        both.sort("a", revers=True)
+    assert inspect.signature(DatasetDict.sort).parameters.keys() == inspect.signature(Dataset.sort).parameters.keys()

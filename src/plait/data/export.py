@@ -50,12 +50,26 @@ def to_pandas(self: Dataset, batch_size: int | None = None, *, batched: bool = F
     return self.with_format("pandas").iter(batch_size or 1000) if batched else self.table.to_arrow().to_pandas()
 
 
-def to_polars(self: Dataset, batch_size: int | None = None, *, batched: bool = False, **options: Any) -> Any:
-    """All rows as a polars frame; with `batched=True` an iterator over frames of `batch_size` rows."""
+def to_polars(
+    self: Dataset,
+    batch_size: int | None = None,
+    *,
+    batched: bool = False,
+    schema_overrides: Any = None,
+    rechunk: bool = True,
+) -> Any:
+    """All rows as a polars frame; with `batched=True` an iterator over frames of `batch_size` rows.
+
+    `schema_overrides` (types by column) and `rechunk` (one piece of memory per column) are those of polars.
+    """
     polars = require("polars", extra="data", purpose="turn data sets into polars frames")
+
+    def frame(table: Any) -> Any:
+        return polars.from_arrow(table, schema_overrides=schema_overrides, rechunk=rechunk)
+
     if batched:
-        return self.with_format("polars").iter(batch_size or 1000)
-    return polars.from_arrow(self.table.to_arrow(), **options)
+        return map(frame, self.with_format("arrow").iter(batch_size or 1000))
+    return frame(self.table.to_arrow())
 
 
 def to_csv(

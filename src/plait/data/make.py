@@ -10,8 +10,11 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
+from plait.data.accepted import no_effect
+from plait.data.access import positions
 from plait.data.encode import natural, to_arrow
 from plait.data.features import Features, FeatureType
 from plait.data.files import open_arrow, read_arrow
@@ -20,7 +23,7 @@ from plait.data.kinds import Json
 from plait.data.schema import as_features, feature_of, features_of
 from plait.data.table import Table
 from plait.data.writer import ColumnWriter
-from plait.errors import DataError, OptionError
+from plait.errors import DataError
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
@@ -101,9 +104,7 @@ def from_generator(
 
     Columns beyond 64 MB lie in unnamed files, so rows are never all in memory.
     """
-    known = {"cache_dir", "keep_in_memory", "num_proc", "fingerprint", "config_name"}
-    if unknown := sorted(set(ignored) - known):
-        raise OptionError(f"from_generator() has no argument {unknown[0]!r}.")
+    no_effect("from_generator", ignored)
     declared = None if features is None else as_features(features)
     return from_rows(cls, generator(**dict(gen_kwargs or {})), declared, info=info, split=split)
 
@@ -206,26 +207,45 @@ def from_file(
     info: DatasetInfo | None = None,
     *,
     split: str | None = None,
+    indices_filename: str | Path | None = None,
     in_memory: bool = False,
-    **ignored: Any,
 ) -> Dataset:
-    """A data set over an Arrow file (stream or file format), memory-mapped."""
+    """A data set over an Arrow file (stream or file format), memory-mapped.
+
+    `indices_filename` is an Arrow file whose first column says which rows are seen, in which order.
+    """
     path = Path(filename)
     if not path.is_file():
         raise DataError(f"There is no file {path}.")
     arrow = read_arrow(path)
-    if in_memory:
-        arrow = pa.concat_tables([arrow]).combine_chunks()
-        return cls(Table.from_arrow(arrow), info, split=split, features=features_of(arrow.schema))
-    return cls(open_arrow(path), info, split=split, features=features_of(arrow.schema))
+    features = features_of(arrow.schema)
+    table = Table.from_arrow(pa.concat_tables([arrow]).combine_chunks()) if in_memory else open_arrow(path)
+    if indices_filename is not None:
+        table = table.view(_row_numbers(read_arrow(Path(indices_filename)), table.num_rows))
+    return cls(table, info, split=split, features=features)
+
+
+def _row_numbers(table: pa.Table, rows: int) -> Any:
+    """The row numbers in the first column of a table; raises `RowError` for one that is not there."""
+    return np.asarray(positions(table.column(0).to_numpy().astype(np.int64), rows))
 
 
 def from_buffer(
-    cls: type[Dataset], /, buffer: Any, info: DatasetInfo | None = None, *, split: str | None = None
+    cls: type[Dataset],
+    /,
+    buffer: Any,
+    info: DatasetInfo | None = None,
+    *,
+    split: str | None = None,
+    indices_buffer: Any = None,
 ) -> Dataset:
-    """A data set over an Arrow stream in memory."""
-    table = pa.ipc.open_stream(pa.BufferReader(buffer)).read_all()
-    return cls(Table.from_arrow(table), info, split=split, features=features_of(table.schema))
+    """A data set over an Arrow stream in memory; `indices_buffer` holds the numbers of the rows seen, as a stream."""
+    arrow = pa.ipc.open_stream(pa.BufferReader(buffer)).read_all()
+    table = Table.from_arrow(arrow)
+    if indices_buffer is not None:
+        numbers = pa.ipc.open_stream(pa.BufferReader(indices_buffer)).read_all()
+        table = table.view(_row_numbers(numbers, table.num_rows))
+    return cls(table, info, split=split, features=features_of(arrow.schema))
 
 
 def _loaded(format: str, paths: Any, options: dict[str, Any]) -> Any:
@@ -236,27 +256,55 @@ def _loaded(format: str, paths: Any, options: dict[str, Any]) -> Any:
     return load_dataset(format, data_files=named, split=split or "train", **options)
 
 
-def from_csv(cls: type[Dataset], /, path_or_paths: Any, split: str | None = None, **options: Any) -> Dataset:
+def from_csv(
+    cls: type[Dataset],
+    /,
+    path_or_paths: Any,
+    split: str | None = None,
+    features: Features | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Dataset:
     """A data set from CSV files; the options are those of `load_dataset("csv", …)`."""
-    found: Dataset = _loaded("csv", path_or_paths, {**options, "split": split})
+    found: Dataset = _loaded("csv", path_or_paths, {**options, "split": split, "features": features})
     return found
 
 
-def from_json(cls: type[Dataset], /, path_or_paths: Any, split: str | None = None, **options: Any) -> Dataset:
+def from_json(
+    cls: type[Dataset],
+    /,
+    path_or_paths: Any,
+    split: str | None = None,
+    features: Features | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Dataset:
     """A data set from JSON files (lines or arrays); the options are those of `load_dataset("json", …)`."""
-    found: Dataset = _loaded("json", path_or_paths, {**options, "split": split})
+    found: Dataset = _loaded("json", path_or_paths, {**options, "split": split, "features": features})
     return found
 
 
-def from_parquet(cls: type[Dataset], /, path_or_paths: Any, split: str | None = None, **options: Any) -> Dataset:
+def from_parquet(
+    cls: type[Dataset],
+    /,
+    path_or_paths: Any,
+    split: str | None = None,
+    features: Features | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Dataset:
     """A data set from Parquet files; the options are those of `load_dataset("parquet", …)`."""
-    found: Dataset = _loaded("parquet", path_or_paths, {**options, "split": split})
+    found: Dataset = _loaded("parquet", path_or_paths, {**options, "split": split, "features": features})
     return found
 
 
-def from_text(cls: type[Dataset], /, path_or_paths: Any, split: str | None = None, **options: Any) -> Dataset:
+def from_text(
+    cls: type[Dataset],
+    /,
+    path_or_paths: Any,
+    split: str | None = None,
+    features: Features | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Dataset:
     """A data set from text files; the options are those of `load_dataset("text", …)`."""
-    found: Dataset = _loaded("text", path_or_paths, {**options, "split": split})
+    found: Dataset = _loaded("text", path_or_paths, {**options, "split": split, "features": features})
     return found
 
 
