@@ -133,7 +133,7 @@ def test_a_subfolder(bert: Path) -> None:
             {"torch_dtyp": "float16"},
             "There is no argument or configuration key 'torch_dtyp'. Did you mean 'torch_dtype'?",
         ),
-        ({"load_in_4bit": True}, "`load_in_4bit` is not supported: weights are read in the dtypes of the file"),
+        ({"load_in_4bit": True}, "`load_in_4bit` is not supported: give quantize='int4'"),
         ({"variant": "fp16"}, "`variant` is not supported: name the file itself in the reference instead"),
         ({"dtype": "float16", "torch_dtype": "float32"}, "`dtype` and `torch_dtype` are two names of one argument"),
         ({"dtype": "float61"}, "dtype must be one of auto, float32, float16, bfloat16, float64, but is 'float61'. Did"),

@@ -23,6 +23,7 @@ from plait.models.gguf import gguf_rules
 from plait.models.model import PretrainedModel
 from plait.models.options import LoadOptions
 from plait.models.pretrained import Pretrained
+from plait.models.quantise import quantise, require_whole
 from plait.models.reader import Reader
 from plait.models.registry import family_of
 from plait.models.seq2seq import Seq2SeqModel
@@ -62,6 +63,8 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
         logger("models").info("%s has no pooler: pooler_output is None.", checkpoint.label)
         spec = replace(spec, pool=None)
     network = build(_without_bias(spec, checkpoint, rules))
+    if options.quantize is not None:
+        quantise(network, options.quantize)
     rules, fresh = _fit_head(network, checkpoint, rules, task=task, redraw=options.ignore_mismatched_sizes)
     dtype, device = options.wanted_dtype() or _main_dtype(checkpoint), options.device()
     report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=device)
@@ -94,6 +97,7 @@ def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) ->
     """Write configuration, generation options and weights of `model` into `folder`."""
     if any(part.is_meta for part in model.parameters()):
         raise OptionError("This model is on 'meta' and has no weights to save.")
+    require_whole(model.network)
     family = family_of(model.config.model_type, label=model.config.label)
     config = Config(model.config.values, label=model.config.label)
     config.update({"architectures": [family.HEADS[model.task].architecture], "dtype": model.dtype})
@@ -107,6 +111,7 @@ def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) ->
 
 def reload_model(model: Pretrained, folder: Path) -> None:
     """Fill the parameters of `model` in place with weights that `save_model` wrote of the same kind of model."""
+    require_whole(model.network)
     family = family_of(model.config.model_type, label=model.config.label)
     load_into(model.network, open_checkpoint(folder), rules_for(family, model.task, model.config))
 

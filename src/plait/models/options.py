@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 # Known elsewhere, and refused here with the reason.
 _REFUSED = {
-    "quantization_config": "weights are read in the dtypes of the file or of `dtype`",
-    "load_in_8bit": "weights are read in the dtypes of the file or of `dtype`",
-    "load_in_4bit": "weights are read in the dtypes of the file or of `dtype`",
+    "quantization_config": "give quantize='int8' or quantize='int4'",
+    "load_in_8bit": "give quantize='int8'",
+    "load_in_4bit": "give quantize='int4'",
     "variant": "name the file itself in the reference instead, such as org/name/model.fp16.safetensors",
     "state_dict": "build with from_config and load_state_dict instead",
     "adapter_kwargs": "adapters are loaded by themselves",
@@ -54,6 +54,7 @@ class LoadOptions:
     dtype: Any = None  # a torch.dtype or its name; None and "auto" keep the file's
     torch_dtype: Any = None  # the old name of dtype
     device_map: Any = None  # a device, "auto" for the best one, or {"": device}; None is the CPU
+    quantize: str | None = None  # "int8" or "int4": the layers' matrices in few bits, made while they are loaded
     ignore_mismatched_sizes: bool = False  # a head of another size than the file's is drawn anew
     low_cpu_mem_usage: bool | None = None  # always so
     offload_folder: str | os.PathLike[str] | None = None  # weights are mapped from the file, never copied beside it
@@ -73,6 +74,10 @@ class LoadOptions:
                 raise OptionError(
                     f"`{new}` and `{old}` are two names of one argument, and say different things. Give one."
                 )
+        if self.quantize is not None:
+            from plait.weights.quantise import check_kind
+
+            check_kind(self.quantize)
         for name in ("offload_folder", "offload_state_dict"):
             if getattr(self, name):
                 logger("models").info(

@@ -58,7 +58,9 @@ def load_into(
     `dtype`: the floating type to convert to; None keeps each tensor's own. `new`: beginnings of our names ("head.")
     that the checkpoint may lack; those stay as they are, on "meta", for the caller to initialise. `device`: where to.
     Parameters on "meta" are replaced, shared ones stay shared, and `requires_grad` is kept; others are filled in place,
-    in their own type and on their own device. Names that a module lists in an attribute `float32` have that type.
+    in their own type and on their own device. Names that a module lists in an attribute `float32` have that type. A
+    module with a method `receive(name, tensor)` may take the numbers of a parameter instead of the tensor; it then
+    returns True, and must not keep the tensor.
     Raises one `WeightsError` that lists all that is missing, unexpected, misshapen or of another kind; the module is
     then unchanged.
     """
@@ -122,6 +124,12 @@ def _fill(slot: _Slot, name: str, *, source: Translated, dtype: torch.dtype | No
             old.copy_(source.borrow(name))
         return old
     wanted = (dtype or stored) if stored.is_floating_point else old.dtype
+    if all(hasattr(owner, "receive") for owner, _ in slot.owners) and all(
+        # Borrowed anew for each, so that the file's pages leave memory as soon as it has taken the numbers.
+        owner.receive(leaf, source.borrow(name).to(device))  # type: ignore[operator]
+        for owner, leaf in slot.owners
+    ):
+        return torch.empty_like(old, dtype=wanted)
     if any(leaf in getattr(owner, "float32", ()) for owner, leaf in slot.owners):
         wanted = torch.float32
     if wanted == stored and device.type == "cpu":

@@ -1,0 +1,256 @@
+"""Matrices of few bits, complete: int8 with a factor per row, int4 with a factor and an offset per group of 32.
+
+Only weights are quantised; what is multiplied stays floating. For few rows of input, as in decoding, ATen's kernels
+read the small numbers as they lie: on a CPU that is bound by memory, and half the bytes are half the time. For many
+rows the matrix is made dense and multiplied as usual. The kernels take bfloat16, so few rows of float32 are rounded to
+it; many are not. Factors and offsets are rounded to bfloat16 before the numbers are: both ways see the same matrix.
+
+Shapes: O outputs, I inputs, G = I / 32 groups, N rows of input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import TYPE_CHECKING, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from plait.errors import OptionError, nearest
+
+GROUP = 32
+BLOCK = 64  # rows that the kernel of int4 keeps together at most
+Kind = Literal["int8", "int4"]
+
+
+class Matrix(nn.Module):
+    """A matrix (O, I) that may be multiplied and made dense again."""
+
+    # up to how many rows of input the kernel is faster than to make the matrix dense
+    few: int
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        """(O, I), as numbers of `dtype`."""
+        raise NotImplementedError(f"{type(self).__name__} must say what its numbers are.")
+
+    def few_rows(self, x: Tensor) -> Tensor | None:
+        """`x @ matrixᵀ` (N, O) of bfloat16 (N, I) by a kernel, None where there is none."""
+        raise NotImplementedError(f"{type(self).__name__} must say how its kernel multiplies.")
+
+    def many_rows(self, x: Tensor) -> Tensor:
+        """`x @ matrixᵀ` of any (..., I) by the dense matrix."""
+        return functional.linear(x, self.dense(x.dtype))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., I) -> (..., O); gradients reach `x` and never the matrix."""
+        rows = x.shape[:-1].numel()
+        learns = torch.is_grad_enabled() and x.requires_grad
+        if 0 < rows <= self.few and x.device.type == "cpu" and not learns:
+            y = self.few_rows(x.reshape(rows, -1).to(torch.bfloat16))
+            if y is not None:
+                return y.to(x.dtype).view(*x.shape[:-1], -1)
+        return self.many_rows(x)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+class Int8(Matrix):
+    """Each row is whole numbers from -127 to 127 times one factor."""
+
+    few = 16
+    numbers: Tensor
+    factors: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        """From a floating matrix (O, I)."""
+        super().__init__()
+        self.register_buffer("numbers", weight.new_empty(weight.shape, dtype=torch.int8))
+        self.register_buffer("factors", weight.new_empty(weight.shape[0], dtype=torch.bfloat16))
+        for rows in _parts(weight):
+            part = weight[rows].float()
+            self.factors[rows] = factors = _positive(part.abs().amax(dim=1) / 127)
+            self.numbers[rows] = (part / factors.float()[:, None]).round_().clamp_(-127, 127)
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        return self.numbers.to(dtype) * self.factors.to(dtype)[:, None]
+
+    def few_rows(self, x: Tensor) -> Tensor | None:
+        return torch._weight_int8pack_mm(x, self.numbers, self.factors)
+
+    def many_rows(self, x: Tensor) -> Tensor:
+        # The factors go to the sums, of which there are fewer; int8 numbers are exact in every floating type.
+        return functional.linear(x, self.numbers.to(x.dtype)) * self.factors.to(x.dtype)
+
+
+class Int4(Matrix):
+    """Each group of 32 neighbours in a row is whole numbers from -8 to 7 times one factor, plus one offset.
+
+    `numbers` (O, I / 2) hold two each, in the order that the kernel of this CPU wants, or row by row where it has none
+    or the shape does not fit it; the latter is always computed dense.
+    """
+
+    few = 64
+    numbers: Tensor
+    scales: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        """From a floating matrix (O, I). Raises OptionError when I is no multiple of 32."""
+        super().__init__()
+        self.shape = (weight.shape[0], weight.shape[1])
+        if weight.shape[1] % GROUP:
+            raise OptionError(f"int4 groups {GROUP} neighbours of a row, but the matrix has rows of {weight.shape[1]}.")
+        self.order = _order(self.shape[0]) if weight.device.type == "cpu" else None
+        pack = _adjacent if self.order is None else _packed
+        self.register_buffer("numbers", weight.new_empty(self.shape[0], self.shape[1] // 2, dtype=torch.uint8))
+        shape = (self.shape[1] // GROUP, self.shape[0], 2)
+        self.register_buffer("scales", weight.new_empty(shape, dtype=torch.bfloat16))
+        for rows in _parts(weight):
+            levels, factors, offsets = _levels(weight[rows].float())
+            self.numbers[rows] = pack(levels)
+            # (O, G) twice -> (G, O, 2)
+            self.scales[:, rows] = torch.stack((factors, offsets), dim=-1).transpose(0, 1)
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        levels = self._columns().float().view(-1, GROUP, self.shape[0])  # (I, O) -> (G, 32, O)
+        factors, offsets = self.scales.float()[:, None].unbind(dim=-1)  # (G, 1, O) each
+        return levels.mul_(factors).add_(offsets - 8 * factors).to(dtype).flatten(0, 1).T
+
+    def _columns(self) -> Tensor:
+        """The numbers plus 8, uint8 (I, O)."""
+        rows, columns = self.shape
+        if self.order is None:
+            # (O, I / 2) -> (O, I / 2, 2) -> (O, I) -> (I, O)
+            return torch.stack((self.numbers & 15, self.numbers >> 4), dim=-1).flatten(1).T
+        block = len(self.order)
+        # blocks of rows, each column by column: (O / block, I, block / 2) -> low halves, then high ones (…, block)
+        pairs = self.numbers.view(rows // block, columns, block // 2)
+        levels = torch.cat((pairs & 15, pairs >> 4), dim=-1)
+        if self.order != tuple(range(block)):
+            levels = levels[..., torch.tensor(self.order, device=levels.device).argsort()]
+        return levels.transpose(0, 1).reshape(columns, rows)  # (O / block, I, block) -> (I, O)
+
+    def few_rows(self, x: Tensor) -> Tensor | None:
+        if self.order is None:
+            return None
+        y: Tensor = torch.ops.aten._weight_int4pack_mm_for_cpu(x, self.numbers, GROUP, self.scales)
+        return y
+
+
+KINDS: dict[str, Callable[[Tensor], Matrix]] = {"int8": Int8, "int4": Int4}
+
+
+def check_kind(kind: str) -> None:
+    """Raise OptionError for a kind of quantisation that does not exist."""
+    if kind not in KINDS:
+        raise OptionError(f"quantize must be one of {', '.join(KINDS)}, but is {kind!r}.{nearest(str(kind), KINDS)}")
+
+
+def quantised(weight: Tensor, kind: str) -> Matrix:
+    """A matrix (O, I) in the named kind, or in int8 where its rows are no whole groups of int4."""
+    return Int8(weight) if kind == "int8" or weight.shape[1] % GROUP else Int4(weight)
+
+
+class QuantisedLinear(nn.Module):
+    """`x @ matrixᵀ + bias`, in place of a linear layer.
+
+    Made from one that is on "meta", it waits for `receive("weight", …)`, which a load calls; the bias is that layer's.
+    """
+
+    bias: nn.Parameter | None
+
+    def __init__(self, linear: nn.Linear, kind: str) -> None:
+        super().__init__()
+        self.kind, self.in_features, self.out_features = kind, linear.in_features, linear.out_features
+        self.register_parameter("bias", linear._parameters["bias"])
+        self.matrix: Matrix | None = None
+        if linear.weight.is_meta:
+            self.register_parameter("weight", linear._parameters["weight"])
+        else:
+            self.matrix = quantised(linear.weight.detach(), kind)
+
+    def receive(self, name: str, tensor: Tensor) -> bool:
+        """Take the numbers of a parameter instead of the tensor; whether it was one to take."""
+        if name != "weight":
+            return False
+        del self._parameters["weight"]
+        self.matrix = quantised(tensor, self.kind)
+        return True
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., I) -> (..., O)."""
+        assert self.matrix is not None
+        y = self.matrix(x)
+        return y if self.bias is None else y + self.bias
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+
+def _positive(factors: Tensor) -> Tensor:
+    """Factors in bfloat16, never 0, and never so much rounded down that the largest number would not fit."""
+    rounded = factors.to(torch.bfloat16)
+    above = (rounded.view(torch.int16) + 1).view(torch.bfloat16)  # the next number, as these are positive
+    return torch.where(rounded.float() < factors, above, rounded).clamp(min=torch.finfo(torch.bfloat16).tiny)
+
+
+def _parts(weight: Tensor) -> Iterator[slice]:
+    """The rows in parts of whole blocks and about a million bytes of float32.
+
+    So small are then all tensors that are made on the way, and memory does not end in holes of their size.
+    """
+    step = max(BLOCK, (1 << 18) // max(weight.shape[1], 1) // BLOCK * BLOCK)
+    return (slice(start, start + step) for start in range(0, weight.shape[0], step))
+
+
+def _levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Of float32 (O, I): levels from 0 to 15, int32 (O, I), and the factor and the offset of each group, (O, G)."""
+    groups = weight.reshape(weight.shape[0], -1, GROUP)  # (O, I) -> (O, G, 32)
+    low, high = groups.aminmax(dim=2)
+    factors = _positive((high - low) / 15)
+    offsets = (low + 8 * factors.float()).to(torch.bfloat16)
+    numbers = (groups - offsets.float()[..., None]).div_(factors.float()[..., None]).round_().clamp_(-8, 7)
+    return numbers.flatten(1).to(torch.int32) + 8, factors, offsets
+
+
+def _adjacent(levels: Tensor) -> Tensor:
+    """Levels from 0 to 15, (O, I) -> uint8 (O, I / 2), neighbours in one byte, the first in its low half."""
+    return (levels[:, ::2] | levels[:, 1::2] << 4).to(torch.uint8)
+
+
+def _packed(levels: Tensor) -> Tensor:
+    """Levels from 0 to 15, int32 (O, I) -> uint8 (O, I / 2) in the order of the kernel."""
+    packed: Tensor = torch.ops.aten._convert_weight_to_int4pack_for_cpu(levels, 2)
+    return packed
+
+
+def _order(rows: int) -> tuple[int, ...] | None:
+    """The order in which the kernel keeps a block of the rows; None where they are no whole blocks."""
+    order = _block()
+    return order if order is not None and rows % len(order) == 0 else None
+
+
+@cache
+def _block() -> tuple[int, ...] | None:
+    """Which row of a block each half byte of a packed column holds: all low halves, then all high ones.
+
+    The order depends on the CPU and is written nowhere, so it is found by packing the numbers of rows. None where
+    there is no such kernel, or where its order is another kind of thing.
+    """
+    if not hasattr(torch.ops.aten, "_convert_weight_to_int4pack_for_cpu"):
+        return None
+    for block in (BLOCK, 32, 16):
+        rows = torch.arange(2 * block, dtype=torch.int32)[:, None].expand(-1, GROUP)
+        digits = [_packed(digit.contiguous()) for digit in (rows % 16, rows // 16)]
+        # (2 blocks, 32 columns, block / 2) -> low halves, then high ones, of both digits
+        parts = [digit.view(2, GROUP, block // 2) for digit in digits]
+        low, high = (torch.cat((part & 15, part >> 4), dim=-1).int() for part in parts)
+        found = low + 16 * high
+        order = found[0, 0]
+        # The same in every column and every block, and each row once.
+        same = torch.equal(found, torch.stack((order, order + block))[:, None].expand_as(found))
+        if same and sorted(order.tolist()) == list(range(block)):
+            return tuple(order.tolist())
+    return None
