@@ -205,7 +205,7 @@ def test_what_has_no_effect_is_said(stored: Dataset, caplog: pytest.LogCaptureFi
     assert said == [
         "map(writer_batch_size=…) has no effect: blocks are as large as their bytes suggest",
         "map(disable_nullable=…) has no effect: every column may hold nulls",
-        "map(suffix_template=…) has no effect: a result has no file per worker",
+        "map(suffix_template=…) has no effect: a result has no file per process",
         "filter(cache_file_name=…) has no effect: the rows that stay are kept as numbers, in the cache",
         "filter(writer_batch_size=…) has no effect: blocks are as large as their bytes suggest",
     ]
