@@ -174,6 +174,9 @@ def test_zip_archives(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="'../evil.csv', it has the component '..'"):
         load_dataset("csv", data_files=str(tmp_path / "evil.zip"), cache_dir=tmp_path / "cache")
     assert not list(tmp_path.rglob("evil.csv"))
+    zipfile.ZipFile(tmp_path / "empty.zip", "w").close()
+    with pytest.raises(DataError, match=r"empty.zip holds no data files\."):
+        load_dataset("csv", data_files=str(tmp_path / "empty.zip"), cache_dir=tmp_path / "cache")
     write(tmp_path, {"broken.zip": b"PK"})
     with pytest.raises(DataError, match=r"broken.zip cannot be unpacked: File is not a zip file\."):
         load_dataset("csv", data_files=str(tmp_path / "broken.zip"), cache_dir=tmp_path / "cache")

@@ -186,6 +186,13 @@ def _add_configuration(plan: Plan, configuration: Configuration, path: str) -> N
         homepage=told("homepage"),
         license=told("license"),
         builder_name=plan.format,
-        dataset_name=Path(path.partition("@")[0]).stem or path,
+        dataset_name=_short(path),
         config_name=configuration.name,
     )
+
+
+def _short(path: str) -> str:
+    """What a data set is called: `name` of `org/name@revision`, `a` of `folder/a.csv`."""
+    if is_data_file(path):
+        return Path(path).stem
+    return path.partition("@")[0].rstrip("/").replace(":", "/").rpartition("/")[2]

@@ -10,10 +10,10 @@ from pathlib import Path
 
 from plait.data import cache
 from plait.data.fingerprint import digest, file_identity
-from plait.data.locate import names_below
+from plait.data.locate import plain_names
 from plait.data.suffixes import is_data_file, plain_suffix
 from plait.errors import DataError, IntegrityError
-from plait.hub.cache import commit, require_space
+from plait.hub.cache import Cache, commit, require_space
 from plait.hub.names import path_problem
 
 _TARS = (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
@@ -43,21 +43,21 @@ def unpacked(files: Iterable[Path], suffixes: Iterable[str] | None, home: Path |
 
 
 def _unpack(path: Path, home: Path | None) -> list[Path]:
-    root = cache.folder(home) / "unpacked"
-    target = root / digest([file_identity(path)])
+    target = cache.folder(home) / "unpacked" / digest([file_identity(path)])
     if not target.is_dir():
-        root.mkdir(parents=True, exist_ok=True)
-        aside = root / f".{target.name}.{path.stat().st_ino}.part"
-        shutil.rmtree(aside, ignore_errors=True)  # of a process that was killed
-        try:
-            _extract(path, aside)
-            commit(aside, target)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
-    return [target / name for name in names_below(target, None)]
+        store = Cache.at(home)
+        with store.lock(f"unpack:{target.name}"), store.workspace(f"unpack:{target.name}") as work:
+            if not target.is_dir():  # another process may have unpacked it meanwhile
+                _extract(path, work / "files")
+                commit(work / "files", target)
+    names = plain_names(each.relative_to(target).as_posix() for each in target.rglob("*") if each.is_file())
+    if not names:
+        raise DataError(f"{path} holds no data files.")
+    return [target / name for name in names]
 
 
 def _extract(path: Path, folder: Path) -> None:
+    folder.mkdir()
     try:
         with zipfile.ZipFile(path) as archive:
             members = [each for each in archive.infolist() if not each.is_dir()]

@@ -120,7 +120,7 @@ class WebDatasetReader(Reader):
 
     def _members(self, path: Path) -> Iterator[tuple[str, bytes]]:
         try:
-            with open_bytes(path) as stream, tarfile.open(fileobj=stream, mode="r|") as archive:
+            with open_bytes(path) as stream, tarfile.open(fileobj=stream, mode="r|*") as archive:
                 for member in archive:
                     if member.isfile():
                         source = archive.extractfile(member)
