@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import plait
+import plait.data
 from plait.errors import nearest
 
 
@@ -81,11 +82,13 @@ _TRANSFORMERS = Library(
 
 _DATASETS = Library(
     version="4.0.0+plait",
-    modules=frozenset(["arrow_dataset", "dataset_dict", "features", "load", "utils", "utils.logging"]),
-    names={
-        "logging": "plait.compat.shims.logging",
-        **_each("plait.compat.shims", "disable_progress_bars", "enable_progress_bars"),
-    },
+    modules=frozenset(
+        [
+            *("arrow_dataset", "combine", "dataset_dict", "distributed", "features", "info", "iterable_dataset"),
+            *("load", "splits", "utils", "utils.logging"),
+        ]
+    ),
+    names={"logging": "plait.compat.shims.logging", **_each("plait.data", *plait.data.__all__)},
 )
 
 _MODELSCOPE = Library(

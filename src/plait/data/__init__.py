@@ -40,6 +40,12 @@ if TYPE_CHECKING:
     from plait.data.offer import get_dataset_split_names as get_dataset_split_names
     from plait.data.pictures import Audio as Audio
     from plait.data.pictures import Image as Image
+    from plait.data.progress import are_progress_bars_disabled as are_progress_bars_disabled
+    from plait.data.progress import disable_progress_bar as disable_progress_bar
+    from plait.data.progress import disable_progress_bars as disable_progress_bars
+    from plait.data.progress import enable_progress_bar as enable_progress_bar
+    from plait.data.progress import enable_progress_bars as enable_progress_bars
+    from plait.data.progress import is_progress_bar_enabled as is_progress_bar_enabled
     from plait.data.splits import ReadInstruction as ReadInstruction
     from plait.data.streams.dataset import IterableDataset as IterableDataset
     from plait.data.streams.dataset_dict import IterableDatasetDict as IterableDatasetDict
@@ -71,6 +77,14 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "get_dataset_split_names",
     ),
     "plait.data.pictures": ("Audio", "Image"),
+    "plait.data.progress": (
+        "are_progress_bars_disabled",
+        "disable_progress_bar",
+        "disable_progress_bars",
+        "enable_progress_bar",
+        "enable_progress_bars",
+        "is_progress_bar_enabled",
+    ),
     "plait.data.splits": ("ReadInstruction",),
     "plait.data.streams.dataset": ("IterableDataset",),
     "plait.data.streams.dataset_dict": ("IterableDatasetDict",),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from plait import settings
 from plait.hub import resolve
 
 
@@ -26,13 +25,3 @@ def is_tf_available() -> bool:
 def is_flax_available() -> bool:
     """There are no JAX models here."""
     return False
-
-
-def disable_progress_bars() -> None:
-    """Draw no progress bars in this process and its children."""
-    settings.force_progress(False)
-
-
-def enable_progress_bars() -> None:
-    """Draw progress bars on a terminal again."""
-    settings.force_progress(None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from plait.compat.shims import disable_progress_bars, enable_progress_bars
+from plait.data.progress import disable_progress_bars, enable_progress_bars
 
 CRITICAL, ERROR, WARNING, INFO, DEBUG = (
     logging.CRITICAL,
