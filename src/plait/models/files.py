@@ -22,6 +22,7 @@ from plait.models.family import rules_for, topology
 from plait.models.gguf import gguf_rules
 from plait.models.model import PretrainedModel
 from plait.models.options import LoadOptions
+from plait.models.placement import Plan, plan
 from plait.models.pretrained import Pretrained
 from plait.models.quantise import quantise, require_whole
 from plait.models.reader import Reader
@@ -66,11 +67,18 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     if options.quantize is not None:
         quantise(network, options.quantize)
     rules, fresh = _fit_head(network, checkpoint, rules, task=task, redraw=options.ignore_mismatched_sizes)
-    dtype, device = options.wanted_dtype() or _main_dtype(checkpoint), options.device()
-    report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=device)
+    dtype, source = options.wanted_dtype() or _main_dtype(checkpoint), Translated(checkpoint, rules)
+    places = plan(network, source, rules, device_map=options.device_map, max_memory=options.max_memory, dtype=dtype)
+    if options.quantize is not None and "disk" in places.places.values():
+        raise OptionError("`quantize` makes numbers that the checkpoint does not hold, so no part can lie on disk.")
+    report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=places.device)
     if report.new:
-        _draw(network, config, dtype=report.dtype or torch.get_default_dtype(), device=device)
+        _draw(network, config, report.new, dtype=report.dtype or torch.get_default_dtype(), places=places)
     model = model_of(config, task=task, network=network).eval()
+    if options.offload_folder is not None and "disk" not in places.places.values():
+        logger("models").info("offload_folder has no effect: nothing of this model lies on disk.")
+    if options.device_map is not None:
+        model.place(places, source, folder=options.offload_folder)
     model.generation_config = _generation_config(snapshot.folder, config)
     return model
 
@@ -96,7 +104,8 @@ def model_of(config: Config, *, task: str, network: Network) -> Pretrained:
 def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) -> None:
     """Write configuration, generation options and weights of `model` into `folder`."""
     if any(part.is_meta for part in model.parameters()):
-        raise OptionError("This model is on 'meta' and has no weights to save.")
+        where = "partly on disk" if getattr(model, "hf_device_map", None) else "on 'meta'"
+        raise OptionError(f"This model is {where} and has no weights to save. Load it without a place on disk.")
     require_whole(model.network)
     family = family_of(model.config.model_type, label=model.config.label)
     config = Config(model.config.values, label=model.config.label)
@@ -203,13 +212,12 @@ def initialise_as_family(module: nn.Module, config: Config, *, only: Collection[
         initialise(module, std=float(config.initializer_range), only=only)
 
 
-def _draw(network: Network, config: Config, *, dtype: torch.dtype, device: torch.device) -> None:
-    """Allocate and initialise the modules that still are on "meta"."""
+def _draw(network: Network, config: Config, names: Collection[str], *, dtype: torch.dtype, places: Plan) -> None:
+    """Allocate and initialise the modules of the parameters `names`, in memory: they are to be trained."""
     fresh = set()
-    for module in network.modules():
-        own = [part for part in module._parameters.values() if part is not None]
-        if own and all(part.is_meta for part in own):
-            module.to_empty(device=device, recurse=False)
+    for prefix, module in network.named_modules():
+        if any(f"{prefix}.{leaf}" in names for leaf in module._parameters):
+            module.to_empty(device=places.device(prefix + ".") or places.main, recurse=False)
             module.to(dtype)
             fresh.add(module)
     initialise_as_family(network, config, only=fresh)

@@ -295,7 +295,7 @@ def heads_multiplied(layers: nn.ModuleList, head_mask: Tensor | None) -> Iterato
         columns = factor.repeat_interleave(attention.spec.head_dim)
 
         def multiply(module: nn.Module, arguments: tuple[Tensor], columns: Tensor = columns) -> tuple[Tensor]:
-            return (arguments[0] * columns.to(arguments[0].dtype),)
+            return (arguments[0] * columns.to(arguments[0]),)
 
         handles.append(attention.output.register_forward_pre_hook(multiply))
     try:

@@ -28,8 +28,7 @@ _REFUSED = {
     "variant": "name the file itself in the reference instead, such as org/name/model.fp16.safetensors",
     "state_dict": "build with from_config and load_state_dict instead",
     "adapter_kwargs": "adapters are loaded by themselves",
-    "tp_plan": "a model is placed on one device",
-    "max_memory": "a model is placed on one device",
+    "tp_plan": "device_map places whole layers; none is divided among devices",
 }
 
 
@@ -53,12 +52,13 @@ class LoadOptions:
     # what becomes of the weights
     dtype: Any = None  # a torch.dtype or its name; None and "auto" keep the file's
     torch_dtype: Any = None  # the old name of dtype
-    device_map: Any = None  # a device, "auto" for the best one, or {"": device}; None is the CPU
+    device_map: Any = None  # a device, "auto", "balanced", "sequential", or {part: device}; None is the CPU
+    max_memory: Mapping[Any, Any] | None = None  # {device: bytes or "10GB"} for an automatic device_map
     quantize: str | None = None  # "int8" or "int4": the layers' matrices in few bits, made while they are loaded
     ignore_mismatched_sizes: bool = False  # a head of another size than the file's is drawn anew
     low_cpu_mem_usage: bool | None = None  # always so
-    offload_folder: str | os.PathLike[str] | None = None  # weights are mapped from the file, never copied beside it
-    offload_state_dict: bool | None = None  # the same
+    offload_folder: str | os.PathLike[str] | None = None  # where parts on disk are kept converted, if they need it
+    offload_state_dict: bool | None = None  # weights are mapped from the file, so nothing is copied aside
     use_safetensors: bool | None = None  # True: nothing else is opened
     attn_implementation: str | None = None  # torch's attention chooses its kernel
 
@@ -78,11 +78,12 @@ class LoadOptions:
             from plait.weights.quantise import check_kind
 
             check_kind(self.quantize)
-        for name in ("offload_folder", "offload_state_dict"):
-            if getattr(self, name):
-                logger("models").info(
-                    "%s has no effect: weights are mapped from the checkpoint, so nothing is copied aside.", name
-                )
+        if self.offload_state_dict:
+            logger("models").info(
+                "offload_state_dict has no effect: weights are mapped from the checkpoint, so nothing is copied aside."
+            )
+        if self.low_cpu_mem_usage is False:
+            logger("models").info("low_cpu_mem_usage=False has no effect: weights are always loaded without a copy.")
 
     @classmethod
     def split(cls, options: Mapping[str, Any]) -> tuple[LoadOptions, dict[str, Any]]:
@@ -131,32 +132,21 @@ class LoadOptions:
         return parse_dtype(self.dtype if self.dtype is not None else self.torch_dtype)
 
     def device(self) -> torch.device:
-        """The one device for the whole model. Raises OptionError for a map that asks for several."""
+        """The one device for a model without a checkpoint. Raises OptionError for a map that asks for several."""
         import torch
 
-        place = self.device_map
-        if isinstance(place, Mapping):
-            if len(set(place.values())) != 1:
-                raise OptionError(
-                    f"device_map={dict(place)!r} asks for several devices, but a model is placed on one: "
-                    "give device_map='auto', a device, or {'': device}."
-                )
-            place = next(iter(place.values()))
-        if place is None:
-            return torch.device("cpu")
-        if place in ("balanced", "balanced_low_0", "sequential") and torch.accelerator.device_count() > 1:
+        from plait.models.placement import AUTOMATIC, device_of
+
+        places = set(self.device_map.values()) if isinstance(self.device_map, Mapping) else {self.device_map}
+        if len(places) != 1 or "disk" in places or self.max_memory is not None:
             raise OptionError(
-                f"device_map={place!r} spreads a model over devices, but a model is placed on one: give "
-                "device_map='auto'."
+                "from_config draws weights on one device; only those of a checkpoint lie in several places or on disk: "
+                "save the model and load it with from_pretrained(…, device_map=…)."
             )
-        if place in ("auto", "balanced", "balanced_low_0", "sequential"):
+        place = places.pop()
+        if place in AUTOMATIC:
             return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
-        try:
-            return torch.device(place)
-        except (RuntimeError, TypeError) as error:
-            raise OptionError(
-                f"device_map={place!r} is not a device that torch knows. Give 'auto', 'cpu' or 'cuda:0', say."
-            ) from error
+        return torch.device("cpu") if place is None else device_of(place)
 
 
 def parse_dtype(dtype: Any) -> torch.dtype | None:

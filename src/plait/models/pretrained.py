@@ -7,7 +7,7 @@ a decoder.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -23,6 +23,8 @@ from plait.nn.topology import EncoderDecoderModel, SingleModel
 
 if TYPE_CHECKING:
     from plait.generate import GenerationConfig
+    from plait.models.placement import Plan
+    from plait.weights.translated import Translated
 
 
 class Pretrained(nn.Module):
@@ -37,18 +39,39 @@ class Pretrained(nn.Module):
         self.config = config
         self.task = task
         self.generation_config: GenerationConfig | None = None
+        self._main: torch.device | None = None  # where inputs begin, of a model that lies in several places
 
     # -- what it is ---------------------------------------------------------------------------------------------------
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are."""
-        return next(self.parameters()).device
+        """Where the parameters are; of a model in several places, where inputs begin."""
+        return self._main or next(self.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
         """The dtype of the parameters."""
         return next(self.parameters()).dtype
+
+    def place(self, plan: Plan, source: Translated, *, folder: str | os.PathLike[str] | None) -> None:
+        """Compute where `plan` says, with the weights of parts on disk from `source`; called once, after loading.
+
+        `hf_device_map` then tells the place of each part.
+        """
+        from plait.models.dispatch import dispatch
+
+        self.hf_device_map = plan.shown()
+        if plan.spread:
+            self._main = plan.main
+            dispatch(self.network, plan, source, folder=None if folder is None else Path(folder))
+
+    def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
+        if self._main is not None:
+            raise OptionError(
+                "This model lies in several places (see hf_device_map), so it is neither moved nor converted as a "
+                "whole. Say the place or dtype when loading it."
+            )
+        return super()._apply(fn, recurse)  # type: ignore[no-any-return, no-untyped-call]
 
     @property
     def layers(self) -> nn.ModuleList:

@@ -38,8 +38,10 @@ class LayerCache:
     def select(self, rows: Tensor) -> None:
         """Keep the rows of the batch named by their indices, in that order."""
         if self._keys is not None and self._values is not None:
+            rows = rows.to(self._keys.device)  # layers may lie on several
             self._keys, self._values = self._keys[rows], self._values[rows]
         if self.memory is not None:
+            rows = rows.to(self.memory[0].device)
             self.memory = self.memory[0][rows], self.memory[1][rows]
 
 

@@ -6,7 +6,7 @@ tensor of the file must have a place and every parameter must have a tensor; all
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
@@ -51,12 +51,14 @@ def load_into(
     *,
     dtype: torch.dtype | None = None,
     new: Sequence[str] = (),
-    device: torch.device | str = "cpu",
+    device: torch.device | str | Callable[[str], torch.device | None] = "cpu",
 ) -> LoadReport:
     """Bind the tensors of `checkpoint` to the parameters and buffers of `module`, by the names that `rules` give.
 
     `dtype`: the floating type to convert to; None keeps each tensor's own. `new`: beginnings of our names ("head.")
-    that the checkpoint may lack; those stay as they are, on "meta", for the caller to initialise. `device`: where to.
+    that the checkpoint may lack; those stay as they are, on "meta", for the caller to initialise. `device`: where to,
+    or a function from one of our names to where that one goes; None leaves it on "meta", in the type that it would
+    have, frozen, for the caller to read later.
     Parameters on "meta" are replaced, shared ones stay shared, and `requires_grad` is kept; others are filled in place,
     in their own type and on their own device. Names that a module lists in an attribute `float32` have that type. A
     module with a method `receive(name, tensor)` may take the numbers of a parameter instead of the tensor; it then
@@ -81,7 +83,8 @@ def load_into(
     sizes: dict[torch.dtype, int] = {}
     for slot, name in chosen:
         if name is not None:
-            loaded = _fill(slot, name, source=source, dtype=dtype, device=torch.device(device))
+            place = device(slot.names[0]) if callable(device) else torch.device(device)
+            loaded = _fill(slot, name, source=source, dtype=dtype, device=place)
             if loaded.is_floating_point():
                 sizes[loaded.dtype] = sizes.get(loaded.dtype, 0) + loaded.numel()
     if declared:
@@ -116,8 +119,10 @@ def _below(name: str, prefixes: Iterable[str]) -> bool:
     return any(f"{name}.".startswith(prefix.rstrip(".") + ".") for prefix in prefixes)
 
 
-def _fill(slot: _Slot, name: str, *, source: Translated, dtype: torch.dtype | None, device: torch.device) -> Tensor:
-    """Give one slot its tensor, and return what it holds now."""
+def _fill(
+    slot: _Slot, name: str, *, source: Translated, dtype: torch.dtype | None, device: torch.device | None
+) -> Tensor:
+    """Give one slot its tensor, or without a `device` its type alone, and return what it holds now."""
     old, stored = slot.tensor, source.entries()[name].dtype
     if not old.is_meta:
         with torch.no_grad():
@@ -132,13 +137,15 @@ def _fill(slot: _Slot, name: str, *, source: Translated, dtype: torch.dtype | No
         return torch.empty_like(old, dtype=wanted)
     if any(leaf in getattr(owner, "float32", ()) for owner, leaf in slot.owners):
         wanted = torch.float32
-    if wanted == stored and device.type == "cpu":
+    if device is None:
+        tensor = torch.empty(old.shape, dtype=wanted, device="meta")  # a function of "meta" tensors loads a compiler
+    elif wanted == stored and device.type == "cpu":
         tensor = source.tensor(name)
     else:
         # One tensor at a time: the file's pages leave memory together with the borrowed tensor.
         tensor = source.borrow(name).to(device=device, dtype=wanted).contiguous()
     if isinstance(old, nn.Parameter):
-        tensor = nn.Parameter(tensor, requires_grad=old.requires_grad)
+        tensor = nn.Parameter(tensor, requires_grad=old.requires_grad and device is not None)
     for owner, leaf in slot.owners:
         setattr(owner, leaf, tensor)
     return tensor

@@ -103,6 +103,11 @@ class Translated:
         step, index = self._source(name)
         return step.rule.to_ours([self._checkpoint.borrow(names[0]) for names in step.found])[index]
 
+    def direct(self, name: str, dtype: torch.dtype) -> bool:
+        """Whether `borrow` gives the bytes of the file as they are, in the type `dtype`."""
+        step, _ = self._source(name)
+        return self.format == "safetensors" and not step.rule.operations and self._entries[name].dtype == dtype
+
     def _source(self, name: str) -> tuple[Step, int]:
         if name not in self._sources:
             raise WeightsError(f"{self.label} has nothing for {name!r}.{nearest(name, self._sources)}")
