@@ -42,7 +42,7 @@ class Progress:
             self.outer.note(text)
 
     @contextmanager
-    def passing(self, description: str, batches: int) -> Iterator[Callable[[], None]]:
+    def passing(self, description: str, batches: int | None) -> Iterator[Callable[[], None]]:
         """Progress of one pass over a data set; yields what moves it on by one batch."""
         if not self.enabled:
             yield lambda: None
@@ -57,7 +57,7 @@ class Progress:
         def advance() -> None:
             nonlocal done
             done += 1
-            outer.note(f"{kept}  {description} {done}/{batches}")
+            outer.note(f"{kept}  {description} {done}{'' if batches is None else f'/{batches}'}")
 
         yield advance
         outer.note(kept)

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from plait import settings
 from plait.console import logger
@@ -38,6 +37,7 @@ from plait.train.report import ReportCallback
 from plait.train.sampler import BatchPlan
 from plait.train.saving import save_model
 from plait.train.schedule import get_scheduler
+from plait.train.stream_loader import StreamLoader, is_stream, training_loader
 from plait.train.trackers import trackers
 from plait.train.training import Training
 
@@ -182,13 +182,13 @@ class Trainer:
 
     # -- batches -------------------------------------------------------------------------------------------------------
 
-    def get_train_dataloader(self) -> DataLoader[Any]:
+    def get_train_dataloader(self) -> Any:
         """The loader of the training set: `len`, `num_batches`, and iteration over the batches of its first epoch."""
         if self.train_dataset is None:
             raise TrainingError("training needs a train_dataset.")
         return self._loader(self.train_dataset, "train_dataset", training=True)
 
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader[Any]:
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> Any:
         """The loader of the evaluation set, or of `eval_dataset` (a name, when eval_dataset is a dict of sets)."""
         rows = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(rows, str):
@@ -197,16 +197,19 @@ class Trainer:
             raise TrainingError("evaluation needs an eval_dataset.")
         return self._loader(rows, "eval_dataset", training=False)
 
-    def get_test_dataloader(self, test_dataset: Any) -> DataLoader[Any]:
+    def get_test_dataloader(self, test_dataset: Any) -> Any:
         """The loader of a set to predict."""
         return self._loader(test_dataset, "test_dataset", training=False)
 
-    def _loader(self, rows: Any, name: str, *, training: bool) -> Loader:
-        args, count = self.args, check_rows(rows, name)
+    def _loader(self, rows: Any, name: str, *, training: bool) -> Any:
+        args, stream = self.args, is_stream(rows)
+        count = 0 if stream else check_rows(rows, name)
         keep = None
         if args.remove_unused_columns:
             keep = UsedColumns(self.model, self.criterion.label_names, said=self._unused, name=name)
-            keep.expect(getattr(rows, "column_names", ()))
+            keep.expect(getattr(rows, "column_names", None) or ())
+        if stream:
+            return self._stream_loader(rows, keep, training=training)
         strategy = args.train_sampling_strategy if training else "sequential"
         plan = BatchPlan(
             rows=count,
@@ -220,6 +223,19 @@ class Trainer:
         )
         batches = Batches(rows, plan=plan, collate=self.data_collator, keep=keep)
         return Loader(batches, workers=args.dataloader_num_workers, pin_memory=self.device.type == "cuda")
+
+    def _stream_loader(self, stream: Any, keep: UsedColumns | None, *, training: bool) -> StreamLoader:
+        args = self.args
+        if args.dataloader_num_workers:
+            log.info("dataloader_num_workers has no effect on a stream: the training reads it, to know its place")
+        parts: dict[str, Any] = {
+            "batch": args.per_device_train_batch_size if training else args.per_device_eval_batch_size,
+            "collate": self.data_collator,
+            "keep": keep,
+            "seed": args.seed if args.data_seed is None else args.data_seed,
+            "processes": self.processes,
+        }
+        return training_loader(stream, args, **parts) if training else StreamLoader(stream, **parts)
 
     def _on_device(self, batch: Batch) -> Batch:
         return {
@@ -339,12 +355,13 @@ class Trainer:
         self.tell("on_predict", metrics=result.metrics)
         return PredictionOutput(result.predictions, result.labels, result.metrics)
 
-    def _pass_over(self, loader: DataLoader[Any], prefix: str, description: str, *, keep: bool) -> Evaluation:
+    def _pass_over(self, loader: Any, prefix: str, description: str, *, keep: bool) -> Evaluation:
         """Go through a loader in evaluation mode; `keep` keeps predictions even when no metric needs them."""
         started, training = time.perf_counter(), self.model.training
         self.model.eval()
         try:
-            with self.progress.passing(description, len(loader)) as advance:
+            batches = None if isinstance(loader, StreamLoader) else len(loader)
+            with self.progress.passing(description, batches) as advance:
 
                 def after_batch() -> None:
                     advance()
@@ -365,7 +382,7 @@ class Trainer:
         metrics = {} if result.loss is None else {"loss": result.loss}
         metrics |= {name: value.item() if hasattr(value, "item") else value for name, value in result.metrics.items()}
         seconds = time.perf_counter() - started
-        rows = loader.num_examples if isinstance(loader, Loader) else result.batches
+        rows = loader.num_examples if isinstance(loader, Loader | StreamLoader) else result.batches
         metrics |= {
             "runtime": round(seconds, 4),
             "samples_per_second": round(rows / seconds, 3),

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from plait.console import logger
 from plait.errors import TrainingError
@@ -28,6 +27,7 @@ from plait.train.loader import Loader
 from plait.train.loop import Update, Updater
 from plait.train.metrics import TrainOutput
 from plait.train.saving import load_model
+from plait.train.stream_loader import StreamLoader
 
 if TYPE_CHECKING:
     from plait.train.trainer import Trainer
@@ -121,6 +121,10 @@ class Training:
             plan = self.loader.batches.plan
             self.plan |= {"rows": plan.rows, "batch size of all processes": plan.global_batch}
             self.plan |= {"seed": plan.seed, "train_sampling_strategy": plan.strategy}
+        if isinstance(self.loader, StreamLoader):
+            # a stream has no length: the run is one epoch, however often the stream begins anew, and may be prolonged
+            del self.plan["batches"]
+            self.plan |= self.loader.plan
         return steps_per_epoch
 
     def _resume(self, source: str | Path | bool | None) -> Mapping[str, Tensor] | None:
@@ -144,6 +148,8 @@ class Training:
         trainer.callbacks.load_states(saved.stateful_callbacks)
         self.sums += torch.tensor(progress["sums"], dtype=torch.float64).to(self.sums)
         self.epoch, self.position = progress["epoch"], progress["position"]
+        if isinstance(self.loader, StreamLoader):
+            self._resume_stream(progress, folder)
         moved = self.folder / f"checkpoint-{saved.best_global_step}"
         if saved.best_model_checkpoint and not Path(saved.best_model_checkpoint).is_dir() and moved.is_dir():
             saved.best_model_checkpoint = str(moved)
@@ -158,6 +164,13 @@ class Training:
             )
         return generators.get(trainer.processes.rank)
 
+    def _resume_stream(self, progress: Mapping[str, Any], folder: Path) -> None:
+        if "stream" not in progress:
+            raise TrainingError(f"cannot resume from {folder}: its run was on a data set, and this one is on a stream.")
+        self.loader.load_state(progress["stream"])
+        # a run may go on beyond its old end
+        self.epoch, self.position = 0, progress["stream"]["given"] // self.args.gradient_accumulation_steps
+
     def _check_plan(self, saved: Mapping[str, Any], folder: Path) -> None:
         for name, value in self.plan.items():
             if saved.get(name) != value:
@@ -170,7 +183,9 @@ class Training:
 
     def _batches(self) -> Iterator[Batch | None]:
         """The batches that remain of this epoch."""
-        loader: DataLoader[Any] = self.loader
+        loader = self.loader
+        if isinstance(loader, StreamLoader):
+            return iter(loader)
         position = self.position * self.args.gradient_accumulation_steps
         if isinstance(loader, Loader):
             loader.seek(self.epoch, position)
@@ -252,6 +267,8 @@ class Training:
         over = self.position == self.steps_per_epoch or trainer.callbacks.control.should_epoch_stop
         place = {"epoch": self.epoch + 1, "position": 0} if over else {"epoch": self.epoch, "position": self.position}
         progress = {**place, "sums": self.sums.tolist(), "plan": self.plan}
+        if isinstance(self.loader, StreamLoader):
+            progress["stream"] = self.loader.state()
 
         def write(folder: Path) -> None:
             trainer.write_model(folder)
