@@ -39,6 +39,23 @@ if TYPE_CHECKING:
     from plait.generate.streamers import TextIteratorStreamer as TextIteratorStreamer
     from plait.generate.streamers import TextStreamer as TextStreamer
     from plait.hub.resolve import resolve as resolve
+    from plait.models.absent import AutoModelForAudioClassification as AutoModelForAudioClassification
+    from plait.models.absent import AutoModelForCTC as AutoModelForCTC
+    from plait.models.absent import AutoModelForImageClassification as AutoModelForImageClassification
+    from plait.models.absent import (
+        AutoModelForImageClassificationWithAttention as AutoModelForImageClassificationWithAttention,
+    )
+    from plait.models.absent import AutoModelForImageSegmentation as AutoModelForImageSegmentation
+    from plait.models.absent import AutoModelForImageSuperResolution as AutoModelForImageSuperResolution
+    from plait.models.absent import AutoModelForImageToImage as AutoModelForImageToImage
+    from plait.models.absent import AutoModelForObjectDetection as AutoModelForObjectDetection
+    from plait.models.absent import AutoModelForSemanticSegmentation as AutoModelForSemanticSegmentation
+    from plait.models.absent import AutoModelForSpeechClassification as AutoModelForSpeechClassification
+    from plait.models.absent import AutoModelForSpeechSeq2Seq as AutoModelForSpeechSeq2Seq
+    from plait.models.absent import AutoModelForSpeechToText as AutoModelForSpeechToText
+    from plait.models.absent import AutoModelForTextToSpeech as AutoModelForTextToSpeech
+    from plait.models.absent import AutoModelForVision2Seq as AutoModelForVision2Seq
+    from plait.models.absent import AutoModelForVisionTextDualEncoder as AutoModelForVisionTextDualEncoder
     from plait.models.auto import AutoConfig as AutoConfig
     from plait.models.auto import AutoModel as AutoModel
     from plait.models.auto import AutoModelForCausalLM as AutoModelForCausalLM
@@ -48,10 +65,12 @@ if TYPE_CHECKING:
     from plait.models.auto import AutoModelForQuestionAnswering as AutoModelForQuestionAnswering
     from plait.models.auto import AutoModelForSeq2SeqLM as AutoModelForSeq2SeqLM
     from plait.models.auto import AutoModelForSequenceClassification as AutoModelForSequenceClassification
+    from plait.models.auto import AutoModelForTableQuestionAnswering as AutoModelForTableQuestionAnswering
     from plait.models.auto import AutoModelForTextClassification as AutoModelForTextClassification
     from plait.models.auto import AutoModelForTextGeneration as AutoModelForTextGeneration
     from plait.models.auto import AutoModelForTextToTextGeneration as AutoModelForTextToTextGeneration
     from plait.models.auto import AutoModelForTokenClassification as AutoModelForTokenClassification
+    from plait.models.auto import AutoModelForZeroShotClassification as AutoModelForZeroShotClassification
     from plait.models.auto import AutoTokenizer as AutoTokenizer
     from plait.pipelines import pipeline as pipeline
     from plait.tabular import TabularRegressor as TabularRegressor
@@ -110,6 +129,23 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "TextStreamer",
     ),
     "plait.hub.resolve": ("resolve",),
+    "plait.models.absent": (
+        "AutoModelForAudioClassification",
+        "AutoModelForCTC",
+        "AutoModelForImageClassification",
+        "AutoModelForImageClassificationWithAttention",
+        "AutoModelForImageSegmentation",
+        "AutoModelForImageSuperResolution",
+        "AutoModelForImageToImage",
+        "AutoModelForObjectDetection",
+        "AutoModelForSemanticSegmentation",
+        "AutoModelForSpeechClassification",
+        "AutoModelForSpeechSeq2Seq",
+        "AutoModelForSpeechToText",
+        "AutoModelForTextToSpeech",
+        "AutoModelForVision2Seq",
+        "AutoModelForVisionTextDualEncoder",
+    ),
     "plait.models.auto": (
         "AutoConfig",
         "AutoModel",
@@ -120,10 +156,12 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "AutoModelForQuestionAnswering",
         "AutoModelForSeq2SeqLM",
         "AutoModelForSequenceClassification",
+        "AutoModelForTableQuestionAnswering",
         "AutoModelForTextClassification",
         "AutoModelForTextGeneration",
         "AutoModelForTextToTextGeneration",
         "AutoModelForTokenClassification",
+        "AutoModelForZeroShotClassification",
         "AutoTokenizer",
     ),
     "plait.pipelines": ("pipeline",),

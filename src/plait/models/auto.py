@@ -179,6 +179,12 @@ class AutoModelForNextSentencePrediction(_AutoModel["PretrainedModel"]):
     task = "next_sentence"
 
 
+class AutoModelForTableQuestionAnswering(_AutoModel["PretrainedModel"]):
+    """Which cells of a table answer a question, and how they are put together."""
+
+    task = "table_question_answering"
+
+
 class AutoModelForTextClassification(AutoModelForSequenceClassification):
     """Another name of AutoModelForSequenceClassification."""
 
@@ -189,6 +195,28 @@ class AutoModelForTextToTextGeneration(AutoModelForSeq2SeqLM):
 
 class AutoModelForTextGeneration(AutoModelForCausalLM):
     """Another name of AutoModelForCausalLM."""
+
+
+class AutoModelForZeroShotClassification(AutoModelForSequenceClassification):
+    """A label out of any that one names: a model of natural language inference, which says whether a text entails
+    another. `pipeline("zero-shot-classification", model, …)` asks it for each label.
+    """
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Pretrained:
+        """As AutoModelForSequenceClassification, for a checkpoint with a label that begins with "entail".
+
+        Raises OptionError for others.
+        """
+        model = super().from_pretrained(pretrained_model_name_or_path, **options)
+        labels = model.config.id2label.values()
+        if not any(label.lower().startswith("entail") for label in labels):
+            raise OptionError(
+                f"{pretrained_model_name_or_path} does not say whether a text entails another: its labels are "
+                f"{', '.join(labels)}. Choose a model of natural language inference, or load this one with "
+                "AutoModelForSequenceClassification."
+            )
+        return model
 
 
 def is_gguf(file: Path | None) -> bool:
