@@ -122,6 +122,15 @@ def test_options_of_the_other_formats(tmp_path: Path, caplog: pytest.LogCaptureF
     assert some.to_dict() == {"b": ["y", "z"]}
     with pytest.raises(DataError, match="There is no column 'c'"):
         load_dataset("parquet", data_files=target, columns=["c"], keep_in_memory=True)
+    (tmp_path / "b.parquet").write_bytes(b"no")
+    both: dict[str, Any] = {"data_files": [target, str(tmp_path / "b.parquet")], "split": "train"}
+    with pytest.raises(DataError, match="b.parquet is not a Parquet file"):
+        load_dataset("parquet", keep_in_memory=True, **both)
+    with caplog.at_level("WARNING", logger="plait.data"):
+        assert load_dataset("parquet", on_bad_files="warn", keep_in_memory=True, **both).num_rows == 3
+    assert "b.parquet is left out, since it is not a Parquet file" in caplog.text
+    with pytest.raises(OptionError, match="on_bad_files must be 'error', 'skip' or 'warn', but is 'drop'"):
+        load_dataset("parquet", on_bad_files="drop", **both)
     lines = tmp_path / "a.json"
     lines.write_text('{"meta": 1, "rows": [{"a": {"b": [1, 2]}}, {"a": {"b": []}}]}')
     nested = load_dataset("json", data_files=str(lines), field="rows", split="train", keep_in_memory=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
 from pathlib import Path
@@ -205,6 +206,45 @@ def test_force_redownload_asks_again(hub: FakeHub) -> None:
     assert load_dataset("org/glue", split="train", download_mode="force_redownload")["a"] == [2]
     with pytest.raises(OptionError, match="Did you mean 'force_redownload'"):
         load_dataset("org/glue", download_mode="force_redownlod")
+
+
+def test_pages_and_addresses(hub: FakeHub) -> None:
+    hub.add("org/glue", GLUE, kind="dataset")
+    page = f"{hub.address}/datasets/org/glue"
+    assert load_dataset(page, "mrpc", split="test")["text"] == ["c"]
+    assert load_dataset(f"{page}/tree/main", split="train")["text"] == ["x"]
+    digest = hashlib.sha256(GLUE["mrpc/test.csv"]).hexdigest()
+    pinned = f"{hub.address.replace('127.0.0.1', 'localhost')}/datasets/org/glue/resolve/main/mrpc/test.csv"
+    found = load_dataset("csv", data_files=f"{pinned}#sha256={digest}", split="train", sep=";")
+    assert found["text"] == ["c"]
+    hub.log.clear()
+    load_dataset("csv", data_files=f"{pinned}#sha256={digest}", split="train", sep=";")
+    assert hub.log == []
+    for address in ("hf://org/glue/a.csv", "hf://datasets/org"):
+        with pytest.raises(DataError, match="is written hf://datasets/org/name/path, with @revision behind the name"):
+            load_dataset("csv", data_files=address)
+    with pytest.raises(DataError, match="is the page of a repository; name a file in it"):
+        load_dataset("csv", data_files=page)
+
+
+def test_a_stream_of_a_repository(hub: FakeHub) -> None:
+    hub.add("org/glue", GLUE, kind="dataset")
+    stream = load_dataset("org/glue", "mrpc", split="train", streaming=True)
+    assert list(stream) == [{"text": "a", "label": 1}, {"text": "b", "label": 0}]
+
+
+def test_types_of_a_readme_that_do_not_fit(hub: FakeHub) -> None:
+    card = "---\ndataset_info:\n  features: [{name: a, dtype: int8}]\n---\n"
+    files = {"README.md": card.encode(), "train.csv": b"a\n300\n"}
+    hub.add("org/stale", files, kind="dataset")
+    remedy = r" The types are those of README.md of org/stale; features= declares others\.$"
+    with pytest.raises(DataError, match=r"line 2, column 'a': '300' does not fit .*" + remedy):
+        load_dataset("org/stale")
+    assert load_dataset("org/stale", split="train", features={"a": "int64"})["a"] == [300]
+    hub.add("org/stale", {"README.md": card.encode(), "train.parquet": table(a=[1], b=[2])}, kind="dataset")
+    with pytest.raises(DataError, match=r"columns that features= does not name: \['b'\]. Choose some .*" + remedy):
+        load_dataset("org/stale", download_mode="force_redownload")
+    assert load_dataset("org/stale", split="train", columns=["b"])["b"] == [2]
 
 
 # --- scripts ---

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from plait.data.schema import as_features
 from plait.data.splits import read_splits, wanted
 from plait.data.streams.make import stream_splits
 from plait.data.suffixes import READERS
-from plait.errors import OptionError, nearest
+from plait.errors import DataError, OptionError, nearest
 
 log = logger("data")
 
@@ -93,15 +94,16 @@ def load_dataset(
     home = None if cache_dir is None else Path(cache_dir).expanduser()
     splits = {}
     for each in wanted(split, plan.files):
-        splits[each] = read_dataset(
-            plan.format,
-            plan.reader(each),
-            split=each,
-            info=plan.info,
-            again=again,
-            keep_in_memory=bool(keep_in_memory),
-            home=home,
-        )
+        with _declared(plan):
+            splits[each] = read_dataset(
+                plan.format,
+                plan.reader(each),
+                split=each,
+                info=plan.info,
+                again=again,
+                keep_in_memory=bool(keep_in_memory),
+                home=home,
+            )
     _describe(splits, plan)
     return DatasetDict(splits) if split is None else read_splits(split, splits)
 
@@ -137,6 +139,17 @@ def _mode(download_mode: Any) -> str:
             f"download_mode must be one of {', '.join(_MODES)}, but is {download_mode!r}.{nearest(text, _MODES)}"
         )
     return text
+
+
+@contextlib.contextmanager
+def _declared(plan: Plan) -> Iterator[None]:
+    """Errors of reading tell where the types come from that the values do not fit."""
+    try:
+        yield
+    except DataError as error:
+        if plan.declared_by is not None:
+            error.args = (f"{error} The types are those of {plan.declared_by}; features= declares others.",)
+        raise
 
 
 def _describe(splits: Mapping[str, Dataset], plan: Plan) -> None:

@@ -42,6 +42,7 @@ class Plan:
     features: Features | None = None
     options: dict[str, Any] = field(default_factory=dict)
     info: DatasetInfo = field(default_factory=DatasetInfo)
+    declared_by: str | None = None  # the README that declares the features, where the person does not
 
     def reader(self, split: str) -> Reader:
         """The reader of one split."""
@@ -173,8 +174,8 @@ def _add_configuration(plan: Plan, configuration: Configuration, path: str) -> N
             plan.options.setdefault(option, value)
         else:
             log.info("%r of configuration %r of %s has no effect", option, configuration.name, path)
-    if plan.features is None and not set(plan.options) & _OTHER_COLUMNS:
-        plan.features = configuration.features
+    if plan.features is None and configuration.features and not set(plan.options) & _OTHER_COLUMNS:
+        plan.features, plan.declared_by = configuration.features, f"README.md of {path}"
 
     def told(key: str) -> str:
         value = configuration.described.get(key)

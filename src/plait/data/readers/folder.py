@@ -33,7 +33,7 @@ class FolderReader(Reader):
     """`drop_labels=True` makes no labels of the folders' names, False makes them in any case; `None` when there are
     several folders, all at one depth, and no metadata. `drop_metadata=True` reads no metadata."""
 
-    WITHOUT_EFFECT = {"filters": "rows are filtered afterwards with filter()"}
+    REFUSED = {"filters": "filter the rows afterwards with filter()"}
     COLUMN: ClassVar[str] = ""
     SUFFIXES: ClassVar[tuple[str, ...]] = ()
 

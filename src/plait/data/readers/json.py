@@ -33,7 +33,12 @@ class JsonReader(Reader):
     `on_mixed_types` is "use_json" (a column without a common type becomes `Json`) or `None` (it is an error).
     """
 
-    WITHOUT_EFFECT = {"chunksize": "files are read in blocks of bytes", "newlines_in_values": "they are always read"}
+    WITHOUT_EFFECT = {
+        "chunksize": "files are read in blocks of bytes",
+        "newlines_in_values": "they are always read",
+        "block_size": "files are read in blocks of 8 MB",
+        "use_threads": "files are read by one thread",
+    }
 
     field: str | None = None
     encoding: str = "utf-8"

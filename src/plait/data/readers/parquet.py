@@ -2,47 +2,75 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
 
+from plait.console import logger
 from plait.data.encode import plain_storage
 from plait.data.features import Features, FeatureType, arrow_of
 from plait.data.readers.base import Reader
 from plait.data.schema import feature_of, features_of
 from plait.data.table import missing_column
 from plait.data.widen import cast, widen
-from plait.errors import DataError
+from plait.errors import DataError, OptionError
+
+log = logger("data")
 
 _ROWS = 1 << 16
 
 
 @dataclass
 class ParquetReader(Reader):
-    """`columns` are the columns to read, all by default; `batch_size` rows are read at once."""
+    """`columns` are the columns to read, all by default; `filters` says which rows: a list such as `[("a", ">", 1)]` or
+    an expression of `pyarrow.compute`. `batch_size` rows are read at once. `on_bad_files` is "error", or "skip" or
+    "warn" to leave out files that are no Parquet files. Columns that `features` does not name raise `DataError`."""
+
+    REFUSED = {"fragment_scan_options": "give batch_size, columns and filters"}
 
     columns: list[str] | None = None
     batch_size: int | None = None
     filters: Any = None
+    on_bad_files: str = "error"
 
     def __post_init__(self) -> None:
+        if self.on_bad_files not in ("error", "skip", "warn"):
+            raise OptionError(f"on_bad_files must be 'error', 'skip' or 'warn', but is {self.on_bad_files!r}.")
+        if self.on_bad_files != "error":
+            self.files = [path for path in self.files if self._good(path)]
+        if self.features is not None:
+            self._all_named(self.features)
         if self.features is None:
             self.features = self._common()
         elif self.columns is not None:
             self.features = Features({name: self.features[name] for name in self.columns})
 
+    def _good(self, path: Path) -> bool:
+        try:
+            parquet.read_schema(path)
+        except (pa.ArrowInvalid, OSError) as error:
+            level = logging.WARNING if self.on_bad_files == "warn" else logging.INFO
+            log.log(level, "%s is left out, since it is not a Parquet file: %s", path, error)
+            return False
+        return True
+
+    def _all_named(self, features: Features) -> None:
+        """Raise `DataError` for a column of a file that the features do not name."""
+        for path in self.files if self.columns is None else ():
+            extra = [name for name in _schema(path).names if name not in features]
+            if extra:
+                raise DataError(f"{path} has columns that features= does not name: {extra}. Choose some with columns=.")
+
     def _common(self) -> Features:
         """The columns of all files, in types that hold the values of each."""
         found: dict[str, FeatureType] = {}
         for path in self.files:
-            try:
-                schema = parquet.read_schema(path)
-            except (pa.ArrowInvalid, OSError) as error:
-                raise DataError(f"{path} is not a Parquet file: {error}") from error
-            for name, feature in features_of(schema).items():
+            for name, feature in features_of(_schema(path)).items():
                 if name not in found or found[name] == feature:
                     found[name] = feature
                     continue
@@ -87,3 +115,10 @@ class ParquetReader(Reader):
                 if name not in block:
                     block[name] = pa.nulls(batch.num_rows, arrow_of(feature))
             yield block
+
+
+def _schema(path: Path) -> pa.Schema:
+    try:
+        return parquet.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path} is not a Parquet file: {error}") from error
