@@ -1,11 +1,11 @@
-"""Calling a function over rows or batches, complete: what it is given, and what is made of what it returns."""
+"""Calling a function over rows or batches, complete: what it is given, and in which order. `returned.py` takes over."""
 
 from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import is_, itemgetter, length_hint
+from operator import is_, length_hint
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +15,9 @@ from plait.console import Bar
 from plait.data.asynchronous import CALLS, Gather, called_for
 from plait.data.encode import natural
 from plait.data.features import is_decoded
-from plait.data.lazy import Block, LazyDict, Reader
+from plait.data.lazy import Block, Reader
 from plait.data.outcome import Taker
+from plait.data.returned import take_batch, take_rows
 from plait.data.table import compact
 from plait.data.widen import cast
 from plait.errors import DataError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 
 _LEARNING_ROWS = 100  # of the first block: in it the reader learns which columns the function looks at
 _BATCHES = 8  # of an async function that are under way at once, at least
-_ABSENT = object()
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def run_rows(dataset: Dataset, call: Call, outcome: Taker, rows: range, removed:
         inputs = source.rows(block)
         results = call.over(inputs, range(block.start, block.stop))
         returned |= any(result is not None for result in results)
-        _take_rows(source, block, inputs, results, outcome, removed)
+        take_rows(source, block, inputs, results, outcome, removed)
         if source.plain:  # only now: what was set in the rows is told by what they held when they were handed out
             source.reader.learn_rows(inputs[:_LEARNING_ROWS])
         progress.advance(len(block))
@@ -164,7 +164,7 @@ def run_batches(
             source.reader.learn(batches)
         for block, batch, result in zip(blocks, batches, results, strict=True):
             returned |= result is not None
-            _take_batch(source, block, batch, result, outcome, removed)
+            take_batch(source, block, batch, result, outcome, removed)
             progress.advance(len(block))
     return returned
 
@@ -230,193 +230,6 @@ def _truth(results: Any, block: Block, *, batched: bool) -> Any:
                 f"To change rows use map."
             )
     return np.fromiter(builtins.map(bool, results), dtype=bool, count=len(results))
-
-
-# --- what is made of the results of rows ---
-
-
-def _take_rows(
-    source: Source, block: Block, inputs: list[Any], results: list[Any], outcome: Taker, removed: list[str]
-) -> None:
-    kinds = set(builtins.map(type, results))
-    wrong = [kind for kind in kinds if kind is not type(None) and not issubclass(kind, Mapping)]
-    if wrong and all(_is_table_type(kind) for kind in kinds):
-        table = pa.concat_tables([as_table(result) for result in results], promote_options="permissive")
-        _take_table(block, table, outcome)
-        return
-    if wrong:
-        index = next(index for index, result in enumerate(results) if type(result) in wrong)
-        raise DataError(
-            f"The function returned {results[index]!r:.100} ({wrong[0].__name__}) for row {block.start + index}. A "
-            f"function for map returns a dict of columns, or None to change nothing. To choose rows use filter."
-        )
-    itself = source.plain and all(builtins.map(is_, inputs, results))
-    fields, ragged = _columns(results)
-    if source.plain and not itself:
-        # what the function set in the row that it was given counts as well, below what it returned
-        fields = _set_in_place(source, block, inputs) | fields
-    gone = _deleted(source, inputs, outcome.kept) if itself else []
-    given, unchanged = {}, []
-    for name, values in fields.items():
-        if itself and name in removed:
-            continue  # the row came back, and with it a column that is to be removed
-        if ragged:
-            values = _filled(source, block, inputs, values, name, kept=name in outcome.kept)
-        given[name] = values
-        if name in outcome.table.columns and source.same(block, name, values, batched=False):
-            unchanged.append(name)
-    outcome.add(block, given, count=len(block), unchanged=unchanged, gone=[name for name in gone if name not in given])
-
-
-def _columns(results: list[Any]) -> tuple[dict[str, list[Any]], bool]:
-    """Rows turned into columns, and whether some rows lack some columns (`_ABSENT` is in their place)."""
-    # dict's own methods: what is not decoded yet of a row that came back is no result
-    length, names = dict.__len__, dict.__iter__
-    rows = results
-    if not all(issubclass(kind, dict) for kind in set(builtins.map(type, results))):
-        rows = [row if isinstance(row, dict) else {} if row is None else dict(row) for row in results]
-    first = next((list(names(row)) for row in rows if length(row)), [])
-    if set(builtins.map(length, rows)) == {len(first)}:
-        try:
-            return {name: [row[name] for row in rows] for name in first}, False
-        except KeyError:
-            pass
-    every = dict.fromkeys(name for row in rows for name in names(row))
-    return {name: [dict.get(row, name, _ABSENT) for row in rows] for name in every}, True
-
-
-def _filled(source: Source, block: Block, inputs: list[Any], values: list[Any], name: str, *, kept: bool) -> list[Any]:
-    """A column with what rows lack: what the row holds, or `None` where it was deleted or there was nothing."""
-    if not any(value is _ABSENT for value in values):
-        return values
-    old = block.values(name) if kept else [None] * len(values)
-    if source.plain:  # the function may have set it in the row that it was given
-        deleted = source.reader.deleted
-        old = [
-            None if deleted(row, name) else dict.get(row, name, before) for row, before in zip(inputs, old, strict=True)
-        ]
-    return [before if value is _ABSENT else value for value, before in zip(values, old, strict=True)]
-
-
-def _set_in_place(source: Source, block: Block, inputs: list[Any]) -> dict[str, list[Any]]:
-    """The columns that a function set in the rows it was given."""
-    found: dict[str, list[Any]] = {}
-    names = source.reader.ahead
-    if set(builtins.map(dict.__len__, inputs)) == {len(names)}:  # as handed out, unless a value was replaced
-        try:
-            if all(all(builtins.map(is_, builtins.map(itemgetter(n), inputs), block.values(n))) for n in names):
-                return found
-        except KeyError:
-            pass
-    extra = {name for row in inputs if dict.__len__(row) != len(names) for name in dict.__iter__(row)}
-    for name in dict.fromkeys([*names, *sorted(extra)]):
-        values = [dict.get(row, name, _ABSENT) for row in inputs]
-        if name in source.reader.names:
-            before = block.values(name)
-            values = [old if new is _ABSENT else new for old, new in zip(before, values, strict=True)]
-            if all(builtins.map(is_, before, values)):
-                continue
-        found[name] = [None if value is _ABSENT else value for value in values]
-    return found
-
-
-def _deleted(source: Source, inputs: list[Any], kept: list[str]) -> list[str]:
-    """The columns that a function deleted from every row."""
-    return [name for name in kept if all(source.reader.deleted(row, name) for row in inputs)]
-
-
-# --- what is made of the result of a batch ---
-
-
-def _take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: Taker, removed: list[str]) -> None:
-    if result is None:
-        outcome.add(block, {}, count=len(block))
-        return
-    if _is_table_type(type(result)):
-        _take_table(block, as_table(result), outcome)
-        return
-    if not isinstance(result, Mapping):
-        raise DataError(
-            f"The function returned {result!r:.100} ({type(result).__name__}) for the batch from row {block.start} on. "
-            f"A batched function for map returns a dict of lists, or None to change nothing."
-        )
-    itself = result is batch and isinstance(batch, LazyDict)
-    fields = dict(dict.items(batch)) if itself else dict(result)
-    count = _count(fields, block, kept=[name for name in outcome.kept if name not in fields])
-    if source.plain and not itself and count == len(block):
-        changed = {
-            name: values for name, values in dict.items(batch) if not source.same(block, name, values, batched=True)
-        }
-        fields = changed | fields
-    given, unchanged = {}, []
-    for name, values in fields.items():
-        if itself and name in removed:
-            continue
-        given[name] = values
-        if name in outcome.table.columns and count == len(block) and source.same(block, name, values, batched=True):
-            unchanged.append(name)
-    gone = [name for name in outcome.kept if batch.deleted(name)] if itself else []
-    outcome.add(block, given, count=count, unchanged=unchanged, gone=gone)
-
-
-def _count(fields: Mapping[str, Any], block: Block, *, kept: list[str]) -> int:
-    """How many rows a batched function returned; raises `DataError` when its columns disagree."""
-    lengths = {}
-    for name, values in fields.items():
-        if (
-            isinstance(values, str | bytes | Mapping)
-            or not hasattr(values, "__len__")
-            or getattr(values, "ndim", 1) == 0
-        ):
-            raise DataError(
-                f"With batched=True column {name!r} needs a list with one value per row, but the function returned "
-                f"{values!r:.100} ({type(values).__name__})."
-            )
-        lengths[name] = len(values)
-    if len(set(lengths.values())) > 1:
-        raise DataError(
-            f"The function returned columns of different lengths for the batch from row {block.start} on: {lengths}."
-        )
-    count = next(iter(lengths.values()), len(block))
-    if count != len(block) and kept:
-        raise DataError(
-            f"The function returned {count} rows for a batch of {len(block)}, but did not return {kept}. Return these "
-            f"columns too, or remove them with remove_columns={kept}."
-        )
-    return count
-
-
-# --- whole tables as results ---
-
-
-def _take_table(block: Block, table: pa.Table, outcome: Taker) -> None:
-    """A table that a function returned: it replaces all columns."""
-    given = {name: natural(table.column(name)) for name in table.column_names}
-    unchanged = [
-        name
-        for name, array in given.items()
-        if name in outcome.table.columns and len(array) == len(block) and array.equals(block.array(name))
-    ]
-    outcome.add(block, given, count=table.num_rows, unchanged=unchanged, replaced=True)
-
-
-def _is_table_type(kind: type) -> bool:
-    return kind.__name__ in ("DataFrame", "Table", "RecordBatch") and kind.__module__.split(".")[0] in (
-        "pandas",
-        "polars",
-        "pyarrow",
-    )
-
-
-def as_table(value: Any) -> pa.Table:
-    """An Arrow table from one, or from a pandas or polars frame."""
-    if isinstance(value, pa.Table):
-        return value
-    if isinstance(value, pa.RecordBatch):
-        return pa.Table.from_batches([value])
-    if type(value).__module__.startswith("polars"):
-        return value.to_arrow()
-    return pa.Table.from_pandas(value, preserve_index=False)
 
 
 def _identical(before: list[Any], values: list[Any], kind: pa.DataType) -> bool:

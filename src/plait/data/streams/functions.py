@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from plait.data.apply import Call, as_table
+from plait.data.apply import Call
 from plait.data.asynchronous import gathering
 from plait.data.encode import natural
 from plait.data.expression import rows_where
 from plait.data.features import Features
+from plait.data.returned import as_table
 from plait.data.schema import features_of
 from plait.data.streams.block import Block, Columns, Rows, by_row, inferred, typed
 from plait.data.streams.chain import Cursor, Link, Pace, Position
