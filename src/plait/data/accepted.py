@@ -28,7 +28,7 @@ NO_EFFECT: dict[str, tuple[str, ...]] = {
     ),
     "flatten_indices": (*_ROWS, "cache_file_name", "disable_nullable", "num_proc", "new_fingerprint"),
     "map": ("writer_batch_size", "disable_nullable", "suffix_template"),
-    "filter": ("writer_batch_size", "disable_nullable", "suffix_template"),
+    "filter": ("writer_batch_size", "disable_nullable", "suffix_template", "cache_file_name"),
     "batch": ("num_proc", "new_fingerprint"),
     "cast": (*_ROWS, "batch_size", "load_from_cache_file", "cache_file_name", "num_proc"),
     **dict.fromkeys(
@@ -51,13 +51,14 @@ _REASONS = {
     "num_proc": "the work is done in this process",
     "disable_nullable": "every column may hold nulls",
     "suffix_template": "a result has no file per process",
+    "filter.cache_file_name": "the rows that stay are kept as numbers, in the cache",
     "config_name": "a data set from a generator has no configurations",
 }
 
 
-def reason(argument: str) -> str:
+def reason(method: str, argument: str) -> str:
     """Why an argument has no effect."""
-    return _REASONS[argument]
+    return _REASONS.get(f"{method}.{argument}") or _REASONS[argument]
 
 
 def no_effect(method: str, given: Iterable[str]) -> None:
@@ -66,4 +67,4 @@ def no_effect(method: str, given: Iterable[str]) -> None:
     for name in given:
         if name not in known:
             raise OptionError(f"{method}() has no argument {name!r}.{nearest(name, known)}")
-        log.info("%s(%s=…) has no effect: %s", method, name, _REASONS[name])
+        log.info("%s(%s=…) has no effect: %s", method, name, reason(method, name))

@@ -184,8 +184,6 @@ def filter(
     It may also be a `pyarrow.compute` expression over columns, such as `pc.field("label") == 1`, which runs vectorised.
     The other arguments are those of `map`.
     """
-    if ignored.pop("cache_file_name", None) is not None:
-        log.info("filter(cache_file_name=…) has no effect: the rows that stay are kept as numbers, in the cache")
     no_effect("filter", ignored)
     sharing = sharing_of(engine, num_proc)
     if function is None:

@@ -49,9 +49,10 @@ class IterableDatasetDict(dict[str, IterableDataset]):
         """The types of the columns, by split."""
         return {name: stream.features for name, stream in self.items()}
 
-    def map(self, function: Any = None, with_indices: bool = False, **options: Any) -> IterableDatasetDict:
+    def map(
+        self, function: Any = None, with_indices: bool = False, *, with_split: bool = False, **options: Any
+    ) -> IterableDatasetDict:
         """Every split mapped; see `IterableDataset.map`. With `with_split=True` the function gets its name last."""
-        with_split = options.pop("with_split", False)
         found = {}
         for split, stream in self.items():
             chosen = _WithSplit(function, split) if with_split else function
