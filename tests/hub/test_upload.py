@@ -93,6 +93,12 @@ def test_a_new_repository_is_made_and_read_back(hub: FakeHub, token: str, tmp_pa
     assert repr(theirs["train"].features) == repr(dataset.features)
 
 
+def test_a_bare_name_belongs_to_the_user(hub: FakeHub, token: str) -> None:
+    Dataset.from_dict({"a": [1]}).push_to_hub("things")
+    assert list(hub.repositories) == ["datasets/me/things"]
+    assert "README.md" in hub.repositories["datasets/me/things"]
+
+
 def test_splits_and_configurations_come_together(hub: FakeHub, token: str, tmp_path: Path) -> None:
     train, test = Dataset.from_dict({"a": list(range(100))}), Dataset.from_dict({"a": [7]})
     train.push_to_hub("org/things", num_shards=3)
@@ -241,6 +247,9 @@ def test_uploads_that_cannot_be(hub: FakeHub, token: str, monkeypatch: pytest.Mo
     with pytest.raises(HubError, match="org/things could not be written: http://127.* answered 403.* allowed to write"):
         dataset.push_to_hub("org/things")
     assert hub.repositories[REPOSITORY] == before
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
+    with pytest.raises(HubError, match="org/things could not be opened: http://127.0.0.1:9 could not be reached .Conn"):
+        dataset.push_to_hub("org/things")
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(OfflineError, match="org/things was not uploaded: the network is switched off"):
         dataset.push_to_hub("org/things")

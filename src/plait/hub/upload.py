@@ -7,7 +7,7 @@ HF_ENDPOINT, one of `hf auth login` to huggingface.co alone. A commit is one ste
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -141,33 +141,23 @@ class Destination:
             )
 
 
-class _told:
-    """Errors of huggingface_hub as `HubError`s that name the repository, its hub and the remedy."""
+@contextlib.contextmanager
+def _told(destination: Destination, verb: str) -> Iterator[None]:
+    """Errors of huggingface_hub as `HubError`s that name the repository, its hub and the remedy; or as `Moved`."""
+    from huggingface_hub.errors import HfHubHTTPError
 
-    def __init__(self, destination: Destination, verb: str) -> None:
-        self.destination = destination
-        self.verb = verb
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        import httpx
-        from huggingface_hub.errors import HfHubHTTPError
-
-        where = self.destination
-        if isinstance(error, HfHubHTTPError):
-            status = error.response.status_code if error.response is not None else 0
-            if self.verb == "written" and status in (409, 412):
-                raise Moved(f"{where.name} has another commit by now") from error
-            hint = " The token must be allowed to write there." if status in (401, 403, 404) else ""
-            said = (error.server_message or "").strip()
-            raise HubError(
-                f"{where.name} could not be {self.verb}: {where.endpoint} answered {status}"
-                f"{f' ({said})' if said else ''}.{hint}"
-            ) from error
-        if isinstance(error, httpx.HTTPError | OSError) and not isinstance(error, HubError):
-            raise HubError(
-                f"{where.name} could not be {self.verb}: {where.endpoint} could not be reached "
-                f"({type(error).__name__}: {error})."
-            ) from error
+    place = f"{destination.name} could not be {verb}: {destination.endpoint}"
+    try:
+        yield
+    except HfHubHTTPError as error:
+        status = error.response.status_code if error.response is not None else 0
+        if verb == "written" and status in (409, 412):
+            raise Moved(f"{destination.name} has another commit by now") from error
+        said = f" ({error.server_message.strip()})" if error.server_message else ""
+        hint = " The token must be allowed to write there." if status in (401, 403, 404) else ""
+        raise HubError(f"{place} answered {status}{said}.{hint}") from error
+    except Exception as error:
+        # by its name: huggingface_hub changes its HTTP library from version to version
+        if isinstance(error, OSError) or any(kind.__name__ == "TransportError" for kind in type(error).__mro__):
+            raise HubError(f"{place} could not be reached ({type(error).__name__}: {error}).") from error
+        raise
