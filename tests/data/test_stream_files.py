@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets as reference
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 from plait.data import Dataset, Features, IterableDataset, IterableDatasetDict, Value, load_dataset
@@ -171,3 +173,58 @@ def test_the_place_holds_no_rows_and_memory_no_file(tmp_path: Path) -> None:
     rows = iter(stream)
     list(itertools.islice(rows, 50_000))
     assert len(json.dumps(stream.state_dict())) < 300
+
+
+def grouped(path: Path) -> None:
+    """30 rows in three row groups of ten."""
+    table = pa.table({"n": list(range(30)), "t": [f"{number:03d}" * 50 for number in range(30)]})
+    parquet.write_table(table, path, row_group_size=10, compression="none", use_dictionary=False)
+
+
+def test_row_groups_become_shards(tmp_path: Path) -> None:
+    grouped(tmp_path / "a.parquet")
+    stream = streamed("parquet", str(tmp_path / "a.parquet"))
+    theirs = reference.load_dataset(
+        "parquet", data_files=str(tmp_path / "a.parquet"), split="train", streaming=True
+    ).reshard()
+    assert (stream.num_shards, stream.reshard().num_shards, theirs.num_shards) == (1, 3, 3)
+    assert [row["n"] for row in stream.reshard()] == list(range(30))
+    assert [row["n"] for row in stream.reshard().shard(3, 1)] == list(range(10, 20))
+    assert sorted(row["n"] for row in stream.reshard().shuffle(seed=1, buffer_size=4)) == list(range(30))
+    # a file that has no such places stays one shard
+    (tmp_path / "a.csv").write_text("n\n1\n2\n")
+    assert streamed("csv", str(tmp_path / "a.csv")).reshard().num_shards == 1
+
+
+def test_a_place_in_a_parquet_file_is_found_without_reading_what_is_before_it(tmp_path: Path) -> None:
+    path = tmp_path / "a.parquet"
+    grouped(path)
+    stream = streamed("parquet", str(path), batch_size=4)
+    rows = iter(stream)
+    for _ in range(23):
+        next(rows)
+    state = json.loads(json.dumps(stream.state_dict()))
+    first = parquet.read_metadata(path).row_group(1).column(0).data_page_offset
+    path.write_bytes(b"PAR1" + bytes(first - 4) + path.read_bytes()[first:])  # the first row group is gone
+    other = streamed("parquet", str(path), batch_size=4)
+    with pytest.raises(DataError, match="cannot be read"):
+        list(streamed("parquet", str(path)))
+    other.load_state_dict(state)
+    assert [row["n"] for row in other] == list(range(23, 30))
+
+
+def test_arrow_files_with_other_types_and_columns(tmp_path: Path) -> None:
+    for name, table in {
+        "a.arrow": pa.table({"n": pa.array([1, 2], pa.int64()), "t": ["a", "b"]}),
+        "b.arrow": pa.table({"n": pa.array([3, 4, 5], pa.int32())}),
+    }.items():
+        with pa.ipc.new_file(str(tmp_path / name), table.schema) as writer:
+            writer.write_table(table)
+    stream = streamed("arrow", [str(tmp_path / "a.arrow"), str(tmp_path / "b.arrow")])
+    assert [tuple(row.values()) for row in stream] == [(1, "a"), (2, "b"), (3, None), (4, None), (5, None)]
+    rows = iter(stream)
+    for _ in range(4):
+        next(rows)
+    other = streamed("arrow", [str(tmp_path / "a.arrow"), str(tmp_path / "b.arrow")])
+    other.load_state_dict(stream.state_dict())
+    assert list(other) == [{"n": 5, "t": None}]

@@ -40,6 +40,18 @@ class Reader:
         """The rows of all files in order, as Arrow arrays by column."""
         raise NotImplementedError
 
+    def blocks_from(self, row: int) -> Iterator[dict[str, Any]]:
+        """The rows from number `row` on; a reader that knows where they lie does not go through those before."""
+        for block in self.blocks():
+            count = len(next(iter(block.values()))) if block else 0
+            if row < count:
+                yield {name: array[row:] for name, array in block.items()} if row else block
+            row = max(row - count, 0)
+
+    def starts(self) -> list[int]:
+        """The numbers of rows at which reading may begin without going through those before; none when unknown."""
+        return []
+
     @property
     def kinds(self) -> Mapping[str, FeatureType]:
         """The features of columns that are known before anything is read; the others follow from their values."""

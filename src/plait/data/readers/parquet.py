@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +97,36 @@ class ParquetReader(Reader):
             except (pa.ArrowInvalid, OSError) as error:
                 raise DataError(f"{path} cannot be read: {error}") from error
 
-    def _of_file(self, path: Any, features: Features) -> Iterator[dict[str, Any]]:
+    def starts(self) -> list[int]:
+        if self.filters is not None or len(self.files) != 1:
+            return []
+        found = parquet.read_metadata(self.files[0])
+        sizes = [found.row_group(group).num_rows for group in range(found.num_row_groups)]
+        return [0, *accumulate(sizes)][:-1]
+
+    def blocks_from(self, row: int) -> Iterator[dict[str, Any]]:
+        starts = self.starts()
+        if not starts:
+            yield from super().blocks_from(row)
+            return
+        assert self.features is not None
+        group = bisect_right(starts, row) - 1
+        rest = row - starts[group]
+        for block in self._of_file(self.files[0], self.features, first=group):
+            count = len(next(iter(block.values()))) if block else 0
+            if rest < count:
+                yield {name: array[rest:] for name, array in block.items()} if rest else block
+            rest = max(rest - count, 0)
+
+    def _of_file(self, path: Any, features: Features, *, first: int = 0) -> Iterator[dict[str, Any]]:
+        """The rows of one file, from row group `first` on."""
         if self.filters is not None:
             batches = iter(parquet.read_table(path, columns=self.columns, filters=self.filters).to_batches())
         else:
             file = parquet.ParquetFile(path, memory_map=True)
             names = [name for name in file.schema_arrow.names if name in features]
-            batches = file.iter_batches(batch_size=self.batch_size or _ROWS, columns=names)
+            groups = range(first, file.num_row_groups)
+            batches = file.iter_batches(batch_size=self.batch_size or _ROWS, row_groups=groups, columns=names)
         for batch in batches:
             block = {}
             for name, array in zip(batch.schema.names, batch.columns, strict=True):

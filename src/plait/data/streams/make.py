@@ -12,7 +12,7 @@ from plait.data.info import DatasetInfo
 from plait.data.schema import as_features
 from plait.data.streams.columns import Typed
 from plait.data.streams.rows import Window
-from plait.data.streams.sources import FileSource, GeneratorSource, TableSource, argument_shards
+from plait.data.streams.sources import FileSource, GeneratorSource, Part, TableSource, argument_shards
 from plait.errors import DataError, OptionError
 
 if TYPE_CHECKING:
@@ -70,8 +70,14 @@ def stream_files(
     files = list(paths)
     make = _ReaderOf(format, dict(options))
     make(files, features)  # a wrong option is an error now, not when the first row is read
-    parts = tuple((file,) for file in files) if format in _SINGLE else (tuple(files),)
-    source = FileSource(parts, make, known=features, declared=features is not None, all_parts=parts)
+    source = FileSource(
+        tuple(Part((file,)) for file in files) if format in _SINGLE else (Part(tuple(files)),),
+        make,
+        tuple(files),
+        known=features,
+        declared=features is not None,
+        mapped=format == "arrow",
+    )
     return Made(source, info or DatasetInfo(builder_name=format), split=split)
 
 

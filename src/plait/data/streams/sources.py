@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from plait.data.features import Features, FeatureType, arrow_of
 from plait.data.kinds import Json
 from plait.data.schema import feature_of
-from plait.data.streams.block import Block, Columns, Rows
+from plait.data.streams.block import Block, Columns, Rows, typed
 from plait.data.streams.chain import Pace, Position, Stream, part_of
 from plait.data.widen import cast
 from plait.data.writer import as_json
@@ -96,19 +96,28 @@ class TableSource(Source):
         return replace(self, parts=tuple(parts))
 
 
+class Part(NamedTuple):
+    """A shard of files: all rows of some, or rows `first` … `last - 1` of one."""
+
+    files: tuple[Path, ...]
+    first: int = 0
+    last: int | None = None
+
+
 @dataclass(frozen=True)
 class FileSource(Source):
-    """The files of a split, each a shard (`parts` are lists of files), read by the reader of their format.
+    """The files of a split, each a shard (`parts` are `Part`s), read by the reader of their format.
 
     `known` are the types of the columns, if they are declared or found out already. Otherwise they are those of the
-    first block of the first file, because a stream cannot wait for all of them; a later value that they do not hold
-    raises `DataError` with its place and the remedy.
+    first block of the first of `files`, because a stream cannot wait for all of them; a later value that they do not
+    hold raises `DataError` with its place and the remedy. `mapped` files are not read but mapped.
     """
 
     reader: Callable[[list[Path], Features | None], Any]
+    files: tuple[Path, ...]
     known: Features | None = None
     declared: bool = False
-    all_parts: tuple[Any, ...] = ()
+    mapped: bool = False
 
     @property
     def features(self) -> Features | None:
@@ -119,8 +128,7 @@ class FileSource(Source):
         """The types of the columns; reading the first block finds them out."""
         if self.known is not None:
             return self.known
-        files = [file for part in self.all_parts for file in part]
-        reader = self.reader(files, None)
+        reader = self.reader(list(self.files), None)
         if reader.features is not None:
             return Features(reader.features)
         if (direct := reader.direct()) is not None:
@@ -139,28 +147,53 @@ class FileSource(Source):
         found = super().shard(count, index, contiguous=contiguous)
         return replace(found, known=self.types)  # type: ignore[type-var]
 
+    def resharded(self) -> Stream:
+        """A shard for every place at which reading may begin: the row groups of Parquet files."""
+        parts: list[Part] = []
+        for part in self.parts:
+            edges = self.reader(list(part.files), self.types).starts() if len(part.files) == 1 else []
+            inner = [row for row in edges if row > part.first and (part.last is None or row < part.last)]
+            bounds = [part.first, *inner, part.last]
+            parts += [Part(part.files, low or 0, high) for low, high in zip(bounds, bounds[1:], strict=False)]
+        return replace(self, parts=tuple(parts), known=self.types)
+
     def described(self) -> str:
-        return f"files({', '.join(Path(file).name for part in self.parts for file in part)})"
+        names = [
+            Path(file).name + (f"[{part.first}:{part.last}]" if part.first or part.last is not None else "")
+            for part in self.parts
+            for file in part.files
+        ]
+        return f"files({', '.join(names)})"
 
     def read(self, part: Any, start: int) -> Iterator[Block]:
-        types = self.types
-        reader = self.reader(list(part), types)
+        row = part.first + start
         try:
-            for block in reader.blocks():
-                columns = _columns(block, types)
-                if start >= len(columns):  # all of it is behind, or it has no rows
-                    start -= len(columns)
-                    continue
-                yield columns.slice(start, len(columns)) if start else columns
-                start = 0
+            for columns in self._mapped(part, row) if self.mapped else self._read(part, row):
+                left = len(columns) if part.last is None else min(len(columns), part.last - row)
+                if left:
+                    yield columns if left == len(columns) else columns.slice(0, left)
+                row += len(columns)
+                if part.last is not None and row >= part.last:
+                    return
         except DataError as error:
             if self.declared:
                 raise
-            first = next((Path(file).name for part in self.all_parts for file in part), "its source")
+            first = Path(self.files[0]).name if self.files else "its source"
             raise DataError(
                 f"{error} A stream takes the types of its columns from the first rows of {first}; declare them for "
-                f"all rows with features=, here {types}."
+                f"all rows with features=, here {self.types}."
             ) from error
+
+    def _read(self, part: Part, row: int) -> Iterator[Columns]:
+        reader = self.reader(list(part.files), self.types)
+        for block in reader.blocks_from(row) if row else reader.blocks():
+            yield _columns(block, self.types)
+
+    def _mapped(self, part: Part, row: int) -> Iterator[Columns]:
+        table, features = self.reader(list(part.files), None).direct()
+        for at, arrays in table.blocks(start=row):
+            count = min(table.block_rows(), table.num_rows - at)
+            yield typed(Columns(arrays, features, count), self.types, first_row=at)
 
 
 def _columns(block: Mapping[str, Any], types: Features) -> Columns:
