@@ -163,6 +163,13 @@ def test_zip_archives(tmp_path: Path) -> None:
     ours = load_dataset("imagefolder", data_files=str(tmp_path / "x.zip"), split="train", cache_dir=tmp_path / "cache")
     assert ours["label"] == [0, 1]
     assert [row["image"].getpixel((0, 0))[0] for row in ours] == [1, 2]
+    with zipfile.ZipFile(tmp_path / "y.zip", "w") as archive:
+        archive.writestr("1.png", picture(1))
+        archive.writestr("metadata.csv", "file_name,y\n1.png,7\n")
+    for format in ("imagefolder", None):
+        source = {"data_files": str(tmp_path / "y.zip"), "cache_dir": tmp_path / "cache"}
+        described = load_dataset(format or source.pop("data_files"), split="train", **source)
+        assert described["y"] == [7], "metadata in an archive"
     with zipfile.ZipFile(tmp_path / "t.zip", "w") as archive:
         archive.writestr("a.csv", "a\n1\n")
         archive.writestr("b.csv", "a\n2\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import logging
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 from fake_hub import FakeHub
+from PIL import Image as Pillow
 
 from plait.data import ClassLabel, Value, get_dataset_config_names, get_dataset_split_names, load_dataset
 from plait.errors import ColumnError, DataError, HubError, NotFoundError, OfflineError, OptionError
@@ -225,6 +227,38 @@ def test_pages_and_addresses(hub: FakeHub) -> None:
             load_dataset("csv", data_files=address)
     with pytest.raises(DataError, match="is the page of a repository; name a file in it"):
         load_dataset("csv", data_files=page)
+
+
+def picture(shade: int) -> bytes:
+    stream = io.BytesIO()
+    Pillow.new("L", (2, 2), shade).save(stream, format="PNG")
+    return stream.getvalue()
+
+
+def test_pictures_of_a_repository(hub: FakeHub) -> None:
+    described = b"file_name,y\ntrain/1.png,5\ntest/2.png,6\n"
+    pictures = {"train/1.png": picture(1), "test/2.png": picture(2)}
+    hub.add("org/pictures", {**pictures, "metadata.csv": described, "notes.txt": b"x"}, kind="dataset")
+    found = load_dataset("org/pictures")
+    assert {name: part["y"][:] for name, part in found.items()} == {"train": [5], "test": [6]}
+    assert found["test"][0]["image"].getpixel((0, 0)) == 2
+
+
+def test_archives_of_a_repository(hub: FakeHub) -> None:
+    def packed(shade: int) -> bytes:
+        stream = io.BytesIO()
+        with zipfile.ZipFile(stream, "w") as archive:
+            archive.writestr("a/1.png", picture(shade))
+            archive.writestr("b/2.png", picture(shade))
+            archive.writestr("about.txt", "x")
+        return stream.getvalue()
+
+    hub.add("org/zips", {"train.zip": packed(1), "test.zip": packed(2), "README.md": b"# x"}, kind="dataset")
+    found = load_dataset("org/zips")
+    assert {name: part["label"][:] for name, part in found.items()} == {"train": [0, 1], "test": [0, 1]}
+    assert found["test"][0]["image"].getpixel((0, 0)) == 2
+    named = load_dataset("org/zips", data_files={"x": "t*.zip"}, split="x")
+    assert [row["image"].getpixel((0, 0)) for row in named] == [2, 2, 1, 1]
 
 
 def test_a_stream_of_a_repository(hub: FakeHub) -> None:

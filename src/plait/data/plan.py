@@ -22,7 +22,7 @@ from plait.data.published import Access, Chooser, NoDataFiles, Published, card_o
 from plait.data.readers.base import Reader
 from plait.data.reading import reader_class, reader_of
 from plait.data.remote import is_address
-from plait.data.suffixes import READERS, format_of, is_data_file
+from plait.data.suffixes import READERS, format_of, has_format, is_data_file, main_format, plain_suffix
 from plait.data.unpack import unpacked
 from plait.errors import DataError, HubError, OptionError, nearest
 
@@ -74,19 +74,21 @@ def plan_of(
     fetch = Fetcher(access=access, storage_options=storage_options, home=home)
     data_dir = None if data_dir is None else os.fspath(data_dir)
     configuration = Configuration()
+    format: str | None = None
     if path in READERS:
         format, files = path, _of_format(path, name, data_dir, data_files, fetch)
     elif Path(path).expanduser().is_file() or is_address(path) and not _is_page(path):
         files = data_files_of({"train": path}, fetch=fetch)
-        format = ""
     elif Path(path).expanduser().is_dir():
         format, files, configuration = _of_folder(Chooser(path, name, data_dir, data_files, split), fetch)
     else:
         format, files, configuration = _of_hub(Chooser(path, name, data_dir, data_files, split), fetch)
-    suffixes = READERS[format][2] if format else None
-    files = {split: unpacked(several, suffixes, home) for split, several in files.items()}
-    if not format:
-        format = format_of(file for several in files.values() for file in several)
+    archives = any(plain_suffix(file) == ".zip" for several in files.values() for file in several)
+    files = {split: unpacked(several, format, home) for split, several in files.items()}
+    if format is None:
+        format = _format_of([file for several in files.values() for file in several], archives=archives)
+        if archives:
+            files = {split: [file for file in several if has_format(file, format)] for split, several in files.items()}
     for several in files.values():
         _refuse_pointers(several)
     plan = Plan(format=format, files=files, features=features, options=dict(options or {}))
@@ -110,20 +112,20 @@ def _of_format(
     return data_files_of(data_files, data_dir=data_dir, suffixes=suffixes, fetch=fetch)
 
 
-def _of_folder(asked: Chooser, fetch: Fetcher) -> tuple[str, dict[str, list[Path]], Configuration]:
+def _of_folder(asked: Chooser, fetch: Fetcher) -> tuple[str | None, dict[str, list[Path]], Configuration]:
     folder = Path(asked.place).expanduser()
     if asked.data_files is not None:  # paths may be absolute, or lead out of the folder: the person names them
         card = card_of([item.name for item in folder.iterdir()], folder.joinpath, asked.place)
         files = data_files_of(asked.data_files, data_dir=folder / (asked.data_dir or ""), fetch=fetch)
         named = asked.name is not None or card.default()
-        return "", files, card.configuration(asked.name, asked.place) if named else Configuration()
+        return None, files, card.configuration(asked.name, asked.place) if named else Configuration()
     if asked.data_dir is not None and not (folder / asked.data_dir).is_dir():
         raise missing_path(folder / asked.data_dir)
     found = open_folder(folder, asked)
     return found.choice.format, _paths(found, fetch), found.choice.configuration
 
 
-def _of_hub(asked: Chooser, fetch: Fetcher) -> tuple[str, dict[str, list[Path]], Configuration]:
+def _of_hub(asked: Chooser, fetch: Fetcher) -> tuple[str | None, dict[str, list[Path]], Configuration]:
     path = asked.place
     # org/name/file.csv is a file of a hub, unless a folder `org` is here
     of_hub = path.count("/") > 1 and not Path(path.partition("/")[0]).is_dir()
@@ -138,6 +140,17 @@ def _of_hub(asked: Chooser, fetch: Fetcher) -> tuple[str, dict[str, list[Path]],
         error.args = (f"{path!r} is neither a format ({formats}) nor a file or folder here.{hint} {error}",)
         raise
     return found.choice.format, _paths(found, fetch), found.choice.configuration
+
+
+def _format_of(files: list[Path], *, archives: bool) -> str:
+    """The format of files that a person named; of what came out of archives, that of most files."""
+    if not archives:
+        return format_of(files)
+    format = main_format(str(file) for file in files)
+    if format is None:
+        shown = ", ".join(file.name for file in files[:10])
+        raise DataError(f"The archives hold no data files of a known format, but {shown}.")
+    return format
 
 
 def _paths(found: Published, fetch: Fetcher) -> dict[str, list[Path]]:

@@ -17,7 +17,7 @@ from plait.data.card import Card, Configuration, read_card
 from plait.data.locate import matching, patterns_of, plain_names, split_by_name
 from plait.data.remote import is_address
 from plait.data.splits import wanted
-from plait.data.suffixes import format_of, has_format, is_data_file, main_format
+from plait.data.suffixes import format_of, has_format, is_data_file, main_format, plain_suffix
 from plait.errors import DataError, HubError, NotFoundError
 from plait.hub import parse_reference, resolve
 from plait.hub.reference import Reference
@@ -43,11 +43,17 @@ class Access:
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """What is read of a repository: a configuration, its format, and the names (or addresses) of each split."""
+    """What is read of a repository: a configuration, its format (`None`: as the archives will show), and the names (or
+    addresses) of each split."""
 
     configuration: Configuration
-    format: str
+    format: str | None
     names: Mapping[str, list[str]]
+
+
+def _named_format(names: list[str]) -> str | None:
+    """The format of files that a person named; of zip archives, as they will show."""
+    return None if all(plain_suffix(name) == ".zip" for name in names) else format_of(names)
 
 
 @dataclass
@@ -93,7 +99,7 @@ class Chooser:
             files = self._matched(patterns_of(self.data_files), self.data_dir, names)
             return Choice(
                 configuration=configuration,
-                format=format_of(name for several in files.values() for name in several),
+                format=_named_format([name for several in files.values() for name in several]),
                 names=files,
             )
         if self.data_dir is None and configuration.data_files is not None:
@@ -101,7 +107,7 @@ class Chooser:
         else:
             files = self._by_name(names, self.data_dir or configuration.data_dir)
         format = main_format(name for several in files.values() for name in several)
-        if format is None:
+        if format is None and not any(plain_suffix(name) == ".zip" for several in files.values() for name in several):
             raise self._nothing(names)
         kept = {split: [name for name in several if has_format(name, format)] for split, several in files.items()}
         left_out = [name for split, several in files.items() for name in several if name not in kept[split]]

@@ -79,8 +79,10 @@ def is_data_file(name: str | PurePath) -> bool:
     return plain_suffix(name) in _SUFFIXES or plain_suffix(name) == ".zip"
 
 
-def has_format(name: str | PurePath, format: str) -> bool:
+def has_format(name: str | PurePath, format: str | None) -> bool:
     """Whether a file is read by the reader of a format, or is an archive that may hold such files."""
     suffix = plain_suffix(name)
+    if format is None:
+        return suffix == ".zip"
     beside = format in ("imagefolder", "audiofolder") and PurePath(name).name in METADATA
     return suffix in READERS[format][2] or suffix == ".zip" or beside

@@ -11,7 +11,7 @@ from pathlib import Path
 from plait.data import cache
 from plait.data.fingerprint import digest, file_identity
 from plait.data.locate import plain_names
-from plait.data.suffixes import is_data_file, plain_suffix
+from plait.data.suffixes import has_format, is_data_file, plain_suffix
 from plait.errors import DataError, IntegrityError
 from plait.hub.cache import Cache, commit, require_space
 from plait.hub.names import path_problem
@@ -19,20 +19,19 @@ from plait.hub.names import path_problem
 _TARS = (".tar", ".tgz", ".tbz2", ".txz", ".7z", ".rar")
 
 
-def unpacked(files: Iterable[Path], suffixes: Iterable[str] | None, home: Path | None = None) -> list[Path]:
-    """The files, with those in every zip archive in its place; of the `suffixes`, when some in it have one.
+def unpacked(files: Iterable[Path], format: str | None, home: Path | None = None) -> list[Path]:
+    """The files, with those in every zip archive in its place: those of `format`, when some in it have that.
 
     Raises `DataError` for other archives, `IntegrityError` for an archive whose names lead out of it.
     """
-    wanted = None if suffixes is None else set(suffixes)
     found: list[Path] = []
     for file in files:
         suffix = plain_suffix(file)
         if suffix == ".zip":
             inside = _unpack(file, home)
-            fitting = [path for path in inside if wanted is None or plain_suffix(path) in wanted]
+            fitting = [path for path in inside if format is not None and has_format(path, format)]
             found += fitting or inside
-        elif suffix in _TARS and not (is_data_file(file) if wanted is None else suffix in wanted):
+        elif suffix in _TARS and not (is_data_file(file) if format is None else has_format(file, format)):
             raise DataError(
                 f"{file} is an archive that is not opened here: unpack it first (tar -xf {file.name}) and name the "
                 f"files in it. Archives of WebDataset are read by load_dataset('webdataset', …)."
