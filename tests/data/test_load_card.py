@@ -10,7 +10,13 @@ import pytest
 import yaml
 from datasets.data_files import get_data_patterns, resolve_pattern
 
-from plait.data import Features, load_dataset
+from plait.data import (
+    Features,
+    get_dataset_config_names,
+    get_dataset_default_config_name,
+    get_dataset_split_names,
+    load_dataset,
+)
 from plait.data.card import features_of_yaml, read_card
 from plait.data.locate import matching, patterns_of, split_by_name
 from plait.errors import DataError, OptionError
@@ -193,3 +199,81 @@ def test_options_of_a_card_hold_below_those_of_a_call(tmp_path: Path, caplog: py
     )
     assert other.to_dict() == {"a": ["1,5"], "b": [2]}
     assert load_dataset(str(tmp_path), split="train", keep_in_memory=True, usecols=["b"]).to_dict() == {"b": [2]}
+
+
+# --- whole repositories, against datasets ---
+
+HEAD = "---\nconfigs:\n"
+REPOSITORIES: dict[str, tuple[dict[str, str], list[str | None]]] = {
+    "no card": ({"train.csv": "a,b\n1,x\n", "test.csv": "a,b\n2,y\n"}, [None]),
+    "json lines in folders": (
+        {"train/1.jsonl": '{"a": 1}\n', "train/2.jsonl": '{"a": 2}\n', "dev/1.jsonl": '{"a": 3}\n'},
+        [None],
+    ),
+    "a tree of splits": (
+        {
+            "README.md": HEAD + "- config_name: one\n  data_files:\n  - {split: fit, path: 'x/*.csv'}\n"
+            "  - {split: check, path: [y.csv, x/2.csv]}\n"
+            "- config_name: two\n  data_files: '**/*.csv'\n  default: true\n---\n",
+            "x/1.csv": "a\n1\n",
+            "x/2.csv": "a\n2\n",
+            "y.csv": "a\n3\n",
+        },
+        [None, "one", "two"],
+    ),
+    "folders of configurations": (
+        {
+            "README.md": HEAD + "- {config_name: en, data_dir: en}\n- {config_name: zh, data_dir: zh}\n---\n",
+            "en/train.csv": "a\n1\n",
+            "zh/train.csv": "a\n2\n",
+            "zh/test.csv": "a\n3\n",
+        },
+        ["en", "zh"],
+    ),
+    "options of a reader": (
+        {
+            "README.md": HEAD + "- {config_name: default, data_files: a.csv, sep: ';', names: [x, y]}\n---\n",
+            "a.csv": "1;2\n3;4\n",
+        },
+        [None, "default"],
+    ),
+    "declared types": (
+        {
+            "README.md": "---\ndataset_info:\n  features:\n  - {name: a, dtype: float32}\n  - name: y\n"
+            "    dtype: {class_label: {names: {'0': n, '1': p}}}\n---\n",
+            "train.csv": "a,y\n1,0\n2,1\n",
+        },
+        [None],
+    ),
+    "shards with a name": ({"data/big-00000-of-00002.csv": "a\n1\n", "data/big-00001-of-00002.csv": "a\n2\n"}, [None]),
+    "files of another kind": ({"train.csv": "a\n1\n", "test.csv": "a\n2\n", "notes.json": "{}", "x.py": ""}, [None]),
+    "text": ({"train.txt": "one\ntwo\n", "test.txt": "three"}, [None]),
+}  # fmt: skip
+
+
+def plain(found: Any) -> dict[str, dict[str, Any]]:
+    return {
+        str(split): {
+            "rows": part.to_dict(),
+            "types": str(dict(part.features)).replace("large_string", "string"),
+        }
+        for split, part in found.items()
+    }
+
+
+@pytest.mark.parametrize("name", REPOSITORIES)
+def test_repositories_are_read_as_datasets_reads_them(name: str, tmp_path: Path) -> None:
+    files, configurations = REPOSITORIES[name]
+    folder = tmp_path / "repository"
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    for configuration in configurations:
+        ours = load_dataset(str(folder), configuration, keep_in_memory=True)
+        expected = datasets.load_dataset(str(folder), configuration, cache_dir=str(tmp_path / "cache"))
+        assert plain(ours) == plain(expected)
+    assert get_dataset_config_names(str(folder)) == datasets.get_dataset_config_names(str(folder))
+    first = configurations[-1]
+    assert get_dataset_split_names(str(folder), first) == datasets.get_dataset_split_names(str(folder), first)
+    named = datasets.get_dataset_default_config_name(str(folder))
+    assert get_dataset_default_config_name(str(folder)) == named
