@@ -98,6 +98,15 @@ def test_take_and_skip_are_the_same_rows_for_any_number_of_workers() -> None:
         assert sorted(rest) == list(range(11, 40))
 
 
+def test_added_values_stay_with_their_rows_for_any_number_of_workers() -> None:
+    added = numbers(12, 3).add_column("m", [10 * number for number in range(12)])
+    for workers in (1, 2, 4):
+        rows = [row for index in range(workers) for row in added.shard(workers, index)]
+        assert sorted((row["n"], row["m"]) for row in rows) == [(number, 10 * number) for number in range(12)]
+    by_rank = [row for rank in range(2) for row in split_dataset_by_node(added, rank, 2)]
+    assert sorted((row["n"], row["m"]) for row in by_rank) == [(number, 10 * number) for number in range(12)]
+
+
 def test_processes_get_whole_shards_or_every_other_row() -> None:
     by_shards = [[row["n"] for row in split_dataset_by_node(numbers(8, 4), rank, 2)] for rank in range(2)]
     assert by_shards == [[0, 1, 4, 5], [2, 3, 6, 7]]
