@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from plait.data import Dataset, load_from_disk
-from plait.errors import OptionError, WorkerError
+from plait.errors import DataError, OptionError, WorkerError
 
 
 @pytest.fixture(autouse=True)
@@ -72,7 +72,7 @@ def test_the_key_does_not_hold_the_number_of_workers(stored: Dataset, home: Path
 
 def test_three_rows_and_two_workers_never_hang() -> None:
     dataset = Dataset.from_dict({"a": [1, 2, 3]})
-    for _ in range(3):
+    for _ in range(2):
         assert dataset.map(operator.methodcaller("copy"), num_proc=2)["a"][:] == [1, 2, 3]
         assert not children()
 
@@ -236,6 +236,36 @@ def test_no_worker_outlives_its_parent_and_nothing_half_made_stays(
     (entry,) = (home / "data").glob("results/*/*/entry.json")
     assert json.loads(entry.read_text())["rows"] == 500
     assert not list((home / "data" / "making").iterdir())
+
+
+def test_processes_with_workers_provide_one_result(script: list[str], home: Path) -> None:
+    processes = [subprocess.Popen([*script, "0.3"], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    for process in processes:
+        out, _ = process.communicate()
+        assert process.returncode == 0
+        assert out.splitlines()[-1] == f"sum {2 * sum(range(500))}"
+    assert len(list((home / "data").glob("results/*/*"))) == 1
+    assert not list((home / "data" / "making").iterdir())
+
+
+def test_workers_end_when_their_results_do_not_fit_together(stored: Dataset, home: Path) -> None:
+    with pytest.raises(DataError, match="^Column 'b' has values without a common type: rows before 438 are int64"):
+        stored.map(lambda row: {"b": "x" if row["a"] >= 438 else 1}, num_proc=2, on_mixed_types=None)
+    assert not children()
+    assert not list((home / "data" / "making").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_is_no_obstacle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "file"))
+    with caplog.at_level(logging.INFO, logger="plait.data"):
+        made = Dataset.from_dict({"a": [1, 2, 3]}).map(lambda row: {"b": row["a"] + 1}, num_proc=2)
+    assert made["b"][:] == [2, 3, 4]
+    (said,) = caplog.messages
+    assert said.startswith("the cache cannot be written (")
+    assert said.endswith("), so the folder for temporary files is used")
 
 
 def test_a_worker_imports_nothing_heavy() -> None:

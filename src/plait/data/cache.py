@@ -19,6 +19,7 @@ import json
 import os
 import secrets
 import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -146,8 +147,13 @@ def making(key: str, *, replace: bool = False, home: Path | None = None) -> Iter
 @contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """A folder for files that several processes pass on; it is removed, also after a kill."""
-    with making("") as work:
-        yield work.folder
+    with contextlib.ExitStack() as stack:
+        try:
+            path = stack.enter_context(making("")).folder
+        except OSError as error:
+            log.info("the cache cannot be written (%s), so the folder for temporary files is used", error)
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plait-")))
+        yield path
 
 
 def _sweep(home: Path | None) -> None:

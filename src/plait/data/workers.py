@@ -139,6 +139,9 @@ class _Pool:
         except (EOFError, OSError):
             self._lost(worker)
         worker.since, worker.named = time.monotonic(), False
+        if kind == "started":
+            worker.ready = True
+            return
         if kind == "rows":
             self._progress.advance(content)
             return
@@ -147,7 +150,7 @@ class _Pool:
         if kind == "share":
             assert worker.piece is not None
             self._done[worker.piece] = content
-        worker.ready, worker.piece = True, None
+        worker.piece = None
         mine = [
             piece
             for piece in self._waiting
@@ -257,6 +260,7 @@ def _receive(connection: Any, pieces: queue.SimpleQueue[Any]) -> None:
 def _do(folder: Path, number: int, connection: Any, pieces: queue.SimpleQueue[Any]) -> None:
     from plait.data.asynchronous import gathering
 
+    connection.send(("started", None))  # what follows may take long: a function may hold a whole model
     cloudpickle = require("cloudpickle", extra="all", purpose="read what the parent sends")
     job: Job = cloudpickle.loads((folder / "job").read_bytes())  # the parent wrote it a moment ago
     connection.send(("ready", None))
