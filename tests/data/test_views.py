@@ -243,3 +243,16 @@ def test_rows_that_lie_far_apart_in_many_chunks() -> None:
     # and rows that lie close together, out of order
     close = np.array([5, 3, 12, 4, 11, 9, 10, 2] * 10)
     assert dataset.select(close)["s"][:] == [f"{row // 10}-{row % 10}" for row in close]
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("nulls", ["at_start", "at_end"])
+@pytest.mark.parametrize("kind", ["float32", "float64"])
+def test_what_is_no_number_stands_beside_what_is_missing(reverse: bool, nulls: str, kind: str) -> None:
+    values = pa.array([float("nan"), 1.0, None, 2.0, float("nan"), None, 0.5], type=kind)
+    columns = {"a": values, "i": pa.array(range(7))}
+    ours = Dataset(pa.table(columns)).sort("a", reverse, null_placement=nulls)
+    theirs = reference.Dataset(reference.table.InMemoryTable(pa.table(columns))).sort(
+        "a", reverse, null_placement=nulls
+    )
+    assert ours["i"][:] == theirs["i"][:]

@@ -108,13 +108,15 @@ def _stable_order(column: Any, order: Any, reverse: bool, nulls: str) -> Any:
     if pa.types.is_null(column.type):
         return np.arange(len(order))
     # dense ranks turn any type into integers, whose stable order NumPy knows
-    ranks = pc.rank(column, sort_keys="ascending", null_placement=nulls, tiebreaker="dense").to_numpy()
-    ranks = ranks.astype(np.int64)
-    if reverse:
-        missing = column.is_null().to_numpy(zero_copy_only=False)
-        ranks = np.where(missing, ranks, -ranks)
-        if missing.any():
-            ranks[missing] = np.iinfo(np.int64).max if nulls == "at_end" else np.iinfo(np.int64).min
+    ranks = pc.rank(column, sort_keys="ascending", tiebreaker="dense").to_numpy().astype(np.int64)
+    ranks = -ranks if reverse else ranks
+    # what is no number stands beside what is missing, whatever the direction
+    end = np.iinfo(np.int64)
+    if pa.types.is_floating(column.type):
+        nan = pc.fill_null(pc.is_nan(column), False).to_numpy(zero_copy_only=False)
+        ranks[nan] = end.max - 1 if nulls == "at_end" else end.min + 1
+    if column.null_count:
+        ranks[column.is_null().to_numpy(zero_copy_only=False)] = end.max if nulls == "at_end" else end.min
     return np.argsort(ranks[order], kind="stable")
 
 
