@@ -157,3 +157,41 @@ def test_options_are_checked() -> None:
     with pytest.raises(OptionError) as found:
         dataset.filter(len, engine="rya")
     assert str(found.value) == "There is no engine 'rya'. Did you mean 'ray'? Engines are ['processes', 'ray']."
+
+
+@pytest.mark.parametrize("kind", ["arrow", "pandas", "polars"])
+def test_whole_tables(kind: str, shared: Any) -> None:
+    dataset = rows(47).with_format(kind)
+
+    def function(table: Any) -> Any:
+        if kind == "arrow":
+            return table.select(["i", "t"]).rename_columns(["j", "t"])
+        names = {"i": "j"}
+        return table[["i", "t"]].rename(names) if kind == "polars" else table[["i", "t"]].rename(columns=names)
+
+    ours = dataset.map(function, batched=True, batch_size=5, num_proc=3)
+    theirs = dataset.map(function, batched=True, batch_size=5)
+    ours.reset_format()
+    theirs.reset_format()
+    same(ours, theirs)
+    assert ours.column_names == ["t", "j"]
+    if kind == "arrow":  # frames come back with another type of text
+        assert ours.table.columns["t"].store is dataset.table.columns["t"].store
+
+
+def test_pictures(shared: Any) -> None:
+    from PIL import Image as Pillow
+
+    from plait.data import Image
+
+    pictures = [Pillow.new("RGB", (3, 2), (i, 0, 0)) for i in range(12)]
+    dataset = Dataset.from_dict({"p": pictures}, features=Features({"p": Image()}))
+
+    def function(row: dict[str, Any]) -> dict[str, Any]:
+        return {"p": row["p"].rotate(90, expand=True), "q": row["p"].getpixel((0, 0))[0]}
+
+    ours, theirs = dataset.map(function, num_proc=3), dataset.map(function)
+    assert ours.features == theirs.features
+    assert ours["q"][:] == list(range(12))
+    assert [picture.tobytes() for picture in ours["p"]] == [picture.tobytes() for picture in theirs["p"]]
+    assert ours[0]["p"].size == (2, 3)
