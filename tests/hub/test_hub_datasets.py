@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import zipfile
 from pathlib import Path
@@ -190,6 +191,34 @@ def test_offline(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(OfflineError, match="'org/none' is neither a format"):
         load_dataset("org/none")
     assert hub.log == []
+
+
+def test_caches_of_the_other_libraries(
+    hub: FakeHub, cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A copy without a list of its files may be a part: it is taken only when no hub can be asked."""
+    commit = hub.add("org/glue", GLUE, kind="dataset")
+    theirs = cache.parent / "hf" / "hub" / "datasets--org--glue"
+    for name, data in {"README.md": GLUE["README.md"], "mrpc/test.csv": GLUE["mrpc/test.csv"]}.items():
+        (theirs / "snapshots" / commit / name).parent.mkdir(parents=True, exist_ok=True)
+        (theirs / "snapshots" / commit / name).write_bytes(data)
+    (theirs / "refs").mkdir()
+    (theirs / "refs" / "main").write_text(commit)
+    monkeypatch.setenv("PLAIT_OFFLINE", "1")
+    with pytest.raises(DataError, match=r"org/glue has no file 'mrpc/train-\*.csv'"):
+        load_dataset("org/glue", "mrpc", split="test")
+    found = load_dataset("org/glue", data_files="mrpc/test.csv", split="train", sep=";")
+    assert found["text"] == ["c"]
+    assert "org/glue: no list of its files tells whether" in caplog.text
+    (theirs / "trees").mkdir()
+    listed = {name: {"size": len(data)} for name, data in GLUE.items()}
+    (theirs / "trees" / f"{commit}.json").write_text(json.dumps({"format_version": 1, "files": listed}))
+    assert load_dataset("org/glue", "mrpc", split="test")["text"] == ["c"]
+    assert hub.log == []
+    monkeypatch.delenv("PLAIT_OFFLINE")
+    (theirs / "trees" / f"{commit}.json").unlink()
+    assert load_dataset("org/glue", "mrpc", split="train")["text"] == ["a", "b"]
+    assert files(hub) == ["README.md", "mrpc/train-0.csv", "mrpc/train-1.csv"]
 
 
 def test_cache_dir_holds_everything(hub: FakeHub, tmp_path: Path, cache: Path) -> None:

@@ -38,12 +38,14 @@ _WEIGHTS = (r"model(-\d{5}-of-\d{5})?\.safetensors", r"[^/]+\.safetensors", r"py
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What is wanted of a hub: the reference, of which kind, for which use, below which folder."""
+    """What is wanted of a hub: the reference, of which kind, for which use, below which folder; `offline`: no hub can
+    be asked for more than other caches hold."""
 
     reference: Reference
     kind: Kind
     need: Need
     subfolder: str | None
+    offline: bool = False
 
 
 @dataclass(frozen=True)

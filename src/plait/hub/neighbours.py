@@ -70,9 +70,16 @@ def _choose(folder: Path, request: Request, tree: Any) -> list[str]:
             raise NotHere(f"its copy is incomplete: it lacks {path}")
         return folder / path
 
+    chosen = callable(request.need)
+    if chosen and listed is None:  # a choice among some files may differ from that among all
+        if not request.offline:
+            raise NotHere("it has no list of all its files")
+        console.logger("hub").warning(
+            "%s: no list of its files tells whether %s is complete", request.reference, folder
+        )
     paths = needed(listed or present, request, read)
     missing = sorted(set(paths) - present)
-    if not missing and listed is None and request.reference.file is None:
+    if not missing and not chosen and listed is None and request.reference.file is None:
         below = f"{request.subfolder}/" if request.subfolder else ""
         missing = _gaps(folder, paths)
         if gap := complete([path.removeprefix(below) for path in paths], request.need):

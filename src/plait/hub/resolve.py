@@ -67,7 +67,11 @@ def resolve(
     from plait.hub.listing import Request
 
     request = Request(
-        reference=parsed, kind=kind, need=need or ("model" if kind == "model" else "all"), subfolder=subfolder
+        reference=parsed,
+        kind=kind,
+        need=need or ("model" if kind == "model" else "all"),
+        subfolder=subfolder,
+        offline=offline,
     )
     found = open_name(request, cache, force_download=force_download, offline=offline, proxies=proxies, token=token)
     return _below(found, subfolder)
