@@ -32,7 +32,7 @@ def sql(self: Dataset, query: str, /, **others: Dataset) -> Dataset:
     that is selected as it is keeps its feature, such as `ClassLabel`; the features of others follow from their types.
     Needs duckdb. Raises `DataError` with the message of DuckDB, `OptionError` for what is no single SELECT.
     """
-    duckdb = require("duckdb", extra="sql", purpose="answer SQL queries")
+    duckdb = require("duckdb", extra="data", purpose="answer SQL queries")
     tables = {"self": self, **others}
     for name, other in tables.items():
         if not isinstance(other, type(self)):
