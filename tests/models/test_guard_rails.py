@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -517,3 +518,11 @@ def test_a_bias_that_files_hold_twice_is_written_twice() -> None:
     assert first.data_ptr() != second.data_ptr()
     assert "cls.predictions.decoder.weight" not in exported  # shared with the embedding
     assert isinstance(model.network.head, nn.Module)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_is_one_file_of_specs_and_rules(family: str) -> None:
+    """What outgrows it is shared, or a concept with a room of its own."""
+    source = Path(str(family_of(family, label="x").__file__)).read_text(encoding="utf-8")
+    assert source.count("\n") <= 200
+    assert "import torch" not in source

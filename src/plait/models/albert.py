@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from plait.models import bert
+from plait.models import bert, encoders
 from plait.models.config import Config
 from plait.models.family import Head
 from plait.models.reader import Reader
@@ -53,11 +53,11 @@ def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
     reader.only("is_decoder", False, reason="it was never trained to write")
     positions = LearnedPositions(count=reader.integer("max_position_embeddings"))
-    stack = bert.encoder(reader, positions=positions, embedding=reader.integer("embedding_size")).stack
+    stack = encoders.encoder(reader, positions=positions, embedding=reader.integer("embedding_size")).stack
     layer = stack.layers[0]
     assert isinstance(layer, LayerSpec)
     # Nothing is dropped behind the MLP.
-    layer = replace(layer, around_mlp=SublayerSpec(after=bert.norm_spec(reader)))
+    layer = replace(layer, around_mlp=SublayerSpec(after=encoders.norm_spec(reader)))
     inner, groups, depth = (
         reader.integer(f"{key}") for key in ("inner_group_num", "num_hidden_groups", "num_hidden_layers")
     )
@@ -69,10 +69,6 @@ def spec(reader: Reader) -> Single:
 def _classifier(reader: Reader) -> ClassifierHeadSpec:
     dropout = reader.probability("classifier_dropout_prob")
     return ClassifierHeadSpec(labels=reader.integer("num_labels"), dropout=dropout)
-
-
-def _choice(reader: Reader) -> ClassifierHeadSpec:
-    return replace(_classifier(reader), labels=1)
 
 
 _LAYER = {
@@ -94,9 +90,9 @@ def RULES(config: Config) -> Rules:
         for number, (group, index) in enumerate(places)
         for theirs, ours in _LAYER.items()
     }
-    return bert.names(
+    return encoders.names(
         {
-            **{theirs: ours for theirs, ours in bert.NAMES.items() if theirs.startswith("embeddings.")},
+            **{theirs: ours for theirs, ours in encoders.NAMES.items() if theirs.startswith("embeddings.")},
             "encoder.embedding_hidden_mapping_in.{wb}": "stack.frontend.projection.{wb}",
             **layers,
         },
@@ -111,8 +107,6 @@ _LANGUAGE = (
     tied("predictions.decoder.weight", "head.projection.weight"),
     rename("predictions.bias", "head.projection.bias", copies=["predictions.decoder.bias"]),
 )
-_CLASSIFIER = (rename("classifier.{wb}", "head.projection.{wb}"),)
-_SPAN = (rename("qa_outputs.{wb}", "head.projection.{wb}"),)
 
 
 def _pooled(name: str, rules: tuple[Rule, ...] = (), spec: Callable[[Reader], HeadSpec] | None = None) -> Head:
@@ -122,9 +116,11 @@ def _pooled(name: str, rules: tuple[Rule, ...] = (), spec: Callable[[Reader], He
 
 HEADS = {
     "base": _pooled("AlbertModel"),
-    "masked_lm": Head(architecture="AlbertForMaskedLM", spec=bert.language, rules=_LANGUAGE),
-    "sequence_classification": _pooled("AlbertForSequenceClassification", _CLASSIFIER, _classifier),
-    "token_classification": Head(architecture="AlbertForTokenClassification", spec=_classifier, rules=_CLASSIFIER),
-    "question_answering": Head(architecture="AlbertForQuestionAnswering", spec=bert.two, rules=_SPAN),
-    "multiple_choice": _pooled("AlbertForMultipleChoice", _CLASSIFIER, _choice),
+    "masked_lm": Head(architecture="AlbertForMaskedLM", spec=encoders.language, rules=_LANGUAGE),
+    "sequence_classification": _pooled("AlbertForSequenceClassification", encoders.CLASSIFIER, _classifier),
+    "token_classification": Head(
+        architecture="AlbertForTokenClassification", spec=_classifier, rules=encoders.CLASSIFIER
+    ),
+    "question_answering": Head(architecture="AlbertForQuestionAnswering", spec=encoders.two, rules=encoders.SPAN),
+    "multiple_choice": _pooled("AlbertForMultipleChoice", encoders.CLASSIFIER, encoders.choice_of(_classifier)),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import fields, replace
 
 from plait.errors import ConfigError
-from plait.models import bert
+from plait.models import bert, encoders
 from plait.models.family import Head
 from plait.models.reader import Reader
 from plait.nn.spec import (
@@ -76,7 +76,7 @@ def _vectors(reader: Reader) -> RelativeVectorsSpec:
     reach = reach if reach > 0 else reader.integer("max_position_embeddings")
     buckets = -1 if reader.value("position_buckets") is None else reader.integer("position_buckets", least=-1)
     kinds = str(reader.value("norm_rel_ebd") or "none")
-    norm = bert.norm_spec(reader) if "layer_norm" in kinds.lower() else None
+    norm = encoders.norm_spec(reader) if "layer_norm" in kinds.lower() else None
     if buckets > 0:
         return RelativeVectorsSpec(reach=buckets, distance=reach, norm=norm)
     return RelativeVectorsSpec(reach=reach, norm=norm)
@@ -86,7 +86,7 @@ def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
     _attention_kinds(reader)
     reader.only("is_decoder", False, reason="it was never trained to write")
-    stack = bert.encoder(reader, positions=None).stack
+    stack = encoders.encoder(reader, positions=None).stack
     layer = stack.layers[0]
     assert isinstance(layer, LayerSpec)
     assert isinstance(layer.attention, AttentionSpec)
@@ -115,7 +115,7 @@ def _convolved(reader: Reader, layer: LayerSpec) -> ConvolvedLayerSpec:
         kernel=kernel,
         groups=groups,
         activation="tanh" if reader.value("conv_act") is None else reader.activation("conv_act"),
-        norm=bert.norm_spec(reader),
+        norm=encoders.norm_spec(reader),
         dropout=layer.around_mlp.dropout,
     )
     parts = {field.name: getattr(layer, field.name) for field in fields(layer)}
@@ -124,7 +124,7 @@ def _convolved(reader: Reader, layer: LayerSpec) -> ConvolvedLayerSpec:
 
 def _language(reader: Reader) -> LanguageHeadSpec:
     reader.only("legacy", True, reason="the head for masked words has a dense layer, a norm and a tied projection")
-    return bert.language(reader)
+    return encoders.language(reader)
 
 
 def _whole(reader: Reader) -> ClassifierHeadSpec:
@@ -138,18 +138,14 @@ def _whole(reader: Reader) -> ClassifierHeadSpec:
     )
 
 
-def _choice(reader: Reader) -> ClassifierHeadSpec:
-    return replace(_whole(reader), labels=1)
-
-
 def _tokens(reader: Reader) -> ClassifierHeadSpec:
     return ClassifierHeadSpec(labels=reader.integer("num_labels"), dropout=reader.probability("hidden_dropout_prob"))
 
 
 _ATTENTION = "encoder.layer.{i}.attention.self."
-RULES = bert.names(
+RULES = encoders.names(
     {
-        **{ours: theirs for ours, theirs in bert.NAMES.items() if "self" not in ours and "position" not in ours},
+        **{ours: theirs for ours, theirs in encoders.NAMES.items() if "self" not in ours and "position" not in ours},
         _ATTENTION + "{p:query|key|value}_proj.{wb}": "stack.layers.{i}.attention.{p}.{wb}",
         "encoder.rel_embeddings.weight": "stack.relative_vectors.table.weight",
         "encoder.LayerNorm.{wb}": "stack.relative_vectors.norm.{wb}",
@@ -174,9 +170,7 @@ _LANGUAGE = (
         copies=["cls.predictions.decoder.bias"],
     ),
 )
-_CLASSIFIER = (rename("classifier.{wb}", "head.projection.{wb}"),)
-_WHOLE = (rename("pooler.dense.{wb}", "head.dense.{wb}"), *_CLASSIFIER)
-_SPAN = (rename("qa_outputs.{wb}", "head.projection.{wb}"),)
+_WHOLE = (rename("pooler.dense.{wb}", "head.dense.{wb}"), *encoders.CLASSIFIER)
 _FIRST = PoolSpec(where="first")
 
 HEADS = {
@@ -185,7 +179,11 @@ HEADS = {
     "sequence_classification": Head(
         architecture="DebertaV2ForSequenceClassification", pool=_FIRST, spec=_whole, rules=_WHOLE
     ),
-    "token_classification": Head(architecture="DebertaV2ForTokenClassification", spec=_tokens, rules=_CLASSIFIER),
-    "question_answering": Head(architecture="DebertaV2ForQuestionAnswering", spec=bert.two, rules=_SPAN),
-    "multiple_choice": Head(architecture="DebertaV2ForMultipleChoice", pool=_FIRST, spec=_choice, rules=_WHOLE),
+    "token_classification": Head(
+        architecture="DebertaV2ForTokenClassification", spec=_tokens, rules=encoders.CLASSIFIER
+    ),
+    "question_answering": Head(architecture="DebertaV2ForQuestionAnswering", spec=encoders.two, rules=encoders.SPAN),
+    "multiple_choice": Head(
+        architecture="DebertaV2ForMultipleChoice", pool=_FIRST, spec=encoders.choice_of(_whole), rules=_WHOLE
+    ),
 }

@@ -5,18 +5,15 @@ Configuration: https://huggingface.co/distilbert/distilbert-base-uncased.
 
 from __future__ import annotations
 
-from plait.errors import ConfigError
-from plait.models.family import Head, post_norm_layer
+from plait.models.family import Head, multi_head, post_norm_layer
 from plait.models.reader import Reader
 from plait.nn.spec import (
-    AttentionSpec,
     ClassifierHeadSpec,
     LanguageHeadSpec,
     LearnedPositions,
     MLPSpec,
     NormSpec,
     PoolSpec,
-    ProjectionBias,
     Single,
     StackSpec,
     TextFrontendSpec,
@@ -56,18 +53,12 @@ _NORM = NormSpec(kind="layer", eps=1e-12, bias=True)
 
 def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
-    width, heads = reader.integer("dim"), reader.integer("n_heads")
-    if width % heads:
-        raise ConfigError(f"`dim` must be a multiple of `n_heads` ({heads}), but is {width} ({reader.label}).")
     vocabulary, dropout = reader.integer("vocab_size"), reader.probability("dropout")
     layer = post_norm_layer(
         _NORM,
-        AttentionSpec(
-            heads=heads,
-            kv_heads=heads,
-            head_dim=width // heads,
-            scale=(width // heads) ** -0.5,
-            bias=ProjectionBias(query=True, key=True, value=True, output=True),
+        multi_head(
+            reader.integer("n_heads"),
+            reader.per_head("dim", "n_heads"),
             dropout=reader.probability("attention_dropout"),
         ),
         MLPSpec(width=reader.integer("hidden_dim"), activation=reader.activation("activation"), bias=True),
@@ -80,7 +71,9 @@ def spec(reader: Reader) -> Single:
         dropout=dropout,
         padding=reader.padding(vocabulary=vocabulary),
     )
-    return Single(stack=StackSpec(width=width, frontend=frontend, layers=(layer,) * reader.integer("n_layers")))
+    return Single(
+        stack=StackSpec(width=reader.integer("dim"), frontend=frontend, layers=(layer,) * reader.integer("n_layers"))
+    )
 
 
 def _language(reader: Reader) -> LanguageHeadSpec:

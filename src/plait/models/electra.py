@@ -6,10 +6,12 @@ masked-language head. Configuration: https://huggingface.co/google/electra-small
 
 from __future__ import annotations
 
-from plait.models import bert
+from functools import partial
+
+from plait.models import bert, encoders
 from plait.models.family import Head
 from plait.models.reader import Reader
-from plait.nn.spec import ClassifierHeadSpec, LanguageHeadSpec, LearnedPositions, PoolSpec, Single, TransformSpec
+from plait.nn.spec import ClassifierHeadSpec, LearnedPositions, PoolSpec, Single, TransformSpec
 from plait.weights.rules import ignore, rename, tied
 
 NAME = "Electra"
@@ -35,31 +37,16 @@ IGNORED = bert.IGNORED | dict.fromkeys(
 def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
     width, embedding = reader.integer("hidden_size"), reader.integer("embedding_size")
-    return bert.encoder(
+    return encoders.encoder(
         reader,
         positions=LearnedPositions(count=reader.integer("max_position_embeddings")),
         embedding=None if embedding == width else embedding,
     )
 
 
-def _language(reader: Reader) -> LanguageHeadSpec:
-    return LanguageHeadSpec(
-        vocabulary=reader.integer("vocab_size"),
-        tied=reader.flag("tie_word_embeddings"),
-        bias=True,
-        transform=TransformSpec(activation="gelu", norm=bert.norm_spec(reader)),
-    )
-
-
-def _causal_language(reader: Reader) -> LanguageHeadSpec:
-    bert.causal_language(reader)
-    return _language(reader)
-
-
-def _whole(reader: Reader) -> ClassifierHeadSpec:
-    plain = bert.classifier(reader)
-    transform = TransformSpec(activation="gelu", dropout=plain.dropout)
-    return ClassifierHeadSpec(labels=plain.labels, transform=transform, dropout=plain.dropout)
+_language = partial(encoders.language, activation="gelu")
+_causal_language = partial(encoders.causal_language, activation="gelu")
+_whole = partial(encoders.whole, activation="gelu")
 
 
 def _choice(reader: Reader) -> ClassifierHeadSpec:
@@ -69,8 +56,8 @@ def _choice(reader: Reader) -> ClassifierHeadSpec:
     return ClassifierHeadSpec(labels=1, transform=transform, dropout=reader.probability("summary_last_dropout"))
 
 
-RULES = bert.names(
-    {**bert.NAMES, "embeddings_project.{wb}": "stack.frontend.projection.{wb}"},
+RULES = encoders.names(
+    {**encoders.NAMES, "embeddings_project.{wb}": "stack.frontend.projection.{wb}"},
     ignore("discriminator_predictions.{rest}", "finds replaced tokens: the head of its training"),
     prefix="electra.",
 )
@@ -81,13 +68,7 @@ _LANGUAGE = (
     tied("generator_lm_head.weight", "head.projection.weight"),
     rename("generator_lm_head.bias", "head.projection.bias"),
 )
-_CLASSIFIER = rename("classifier.{wb}", "head.projection.{wb}")
-_WHOLE = (
-    rename("classifier.dense.{wb}", "head.dense.{wb}"),
-    rename("classifier.out_proj.{wb}", "head.projection.{wb}"),
-)
-_CHOICE = (rename("sequence_summary.summary.{wb}", "head.dense.{wb}"), _CLASSIFIER)
-_SPAN = (rename("qa_outputs.{wb}", "head.projection.{wb}"),)
+_CHOICE = (rename("sequence_summary.summary.{wb}", "head.dense.{wb}"), *encoders.CLASSIFIER)
 _FIRST = PoolSpec(where="first")
 
 HEADS = {
@@ -95,11 +76,11 @@ HEADS = {
     "masked_lm": Head(architecture="ElectraForMaskedLM", spec=_language, rules=_LANGUAGE),
     "causal_lm": Head(architecture="ElectraForCausalLM", spec=_causal_language, rules=_LANGUAGE),
     "sequence_classification": Head(
-        architecture="ElectraForSequenceClassification", pool=_FIRST, spec=_whole, rules=_WHOLE
+        architecture="ElectraForSequenceClassification", pool=_FIRST, spec=_whole, rules=encoders.WHOLE
     ),
     "token_classification": Head(
-        architecture="ElectraForTokenClassification", spec=bert.classifier, rules=(_CLASSIFIER,)
+        architecture="ElectraForTokenClassification", spec=encoders.classifier, rules=encoders.CLASSIFIER
     ),
-    "question_answering": Head(architecture="ElectraForQuestionAnswering", spec=bert.two, rules=_SPAN),
+    "question_answering": Head(architecture="ElectraForQuestionAnswering", spec=encoders.two, rules=encoders.SPAN),
     "multiple_choice": Head(architecture="ElectraForMultipleChoice", pool=_FIRST, spec=_choice, rules=_CHOICE),
 }

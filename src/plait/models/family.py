@@ -17,9 +17,11 @@ from plait.nn.spec import (
     AttentionSpec,
     HeadSpec,
     LayerSpec,
+    MaskSpec,
     MLPSpec,
     NormSpec,
     PoolSpec,
+    ProjectionBias,
     SublayerSpec,
     Topology,
 )
@@ -97,6 +99,33 @@ def topology(family: Family, task: str, reader: Reader) -> Topology:
     whole = replace(family.spec(reader), pool=pool, head=head.spec(reader) if head.spec else None)
     reader.account(family.IGNORED)
     return whole
+
+
+def multi_head(heads: int, dim: int, *, causal: bool = False, bias: bool = True, dropout: float = 0.0) -> AttentionSpec:
+    """The attention of arXiv:1706.03762 §3.2: as many keys as queries, scores divided by the root of a head's width."""
+    return AttentionSpec(
+        heads=heads,
+        kv_heads=heads,
+        head_dim=dim,
+        scale=dim**-0.5,
+        mask=MaskSpec(causal=causal),
+        bias=ProjectionBias.all(bias),
+        dropout=dropout,
+    )
+
+
+def coder_layer(
+    attention: AttentionSpec, mlp: MLPSpec, around: SublayerSpec, *, memory: AttentionSpec | None = None
+) -> LayerSpec:
+    """A layer of an encoder, or with `memory`, its attention over the encoder's output, of a decoder."""
+    return LayerSpec(
+        attention=attention,
+        mlp=mlp,
+        around_attention=around,
+        around_mlp=around,
+        cross=memory,
+        around_cross=around if memory else None,
+    )
 
 
 def pre_norm_layer(norm: NormSpec, attention: AttentionSpec, mlp: MLPSpec, *, dropout: float = 0.0) -> LayerSpec:

@@ -93,7 +93,7 @@ def decoder(
                 head_dim=dim,
                 scale=scale,
                 mask=mask,
-                bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
+                bias=ProjectionBias.all(bias),
                 rope=rotation,
                 qk_norm=norm if qk_norm else None,
                 softcap=softcap,

@@ -7,31 +7,21 @@ value as one.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection
-from typing import TYPE_CHECKING
+from dataclasses import replace
 
-from plait.errors import ConfigError
-from plait.models import decoders
-from plait.models.config import Config
-from plait.models.family import pre_norm_layer
+from plait.models import decoders, initial
+from plait.models.family import multi_head, pre_norm_layer
 from plait.models.reader import Reader
 from plait.nn.spec import (
-    AttentionSpec,
     ClassifierHeadSpec,
     LearnedPositions,
-    MaskSpec,
     MLPSpec,
     NormSpec,
-    ProjectionBias,
     Single,
     StackSpec,
     TextFrontendSpec,
 )
 from plait.weights.rules import Rules, ignore, rename, split, transpose
-
-if TYPE_CHECKING:
-    from torch import nn
 
 NAME = "GPT2"
 
@@ -87,9 +77,7 @@ def _scales(reader: Reader, *, head_dim: int, layers: int) -> list[float]:
 
 def spec(reader: Reader) -> Single:
     """The decoder; see `Family.spec`."""
-    width, heads, layers = reader.integer("n_embd"), reader.integer("n_head"), reader.integer("n_layer")
-    if width % heads:
-        raise ConfigError(f"`n_embd` must be a multiple of `n_head` ({heads}), but is {width} ({reader.label}).")
+    width, dim, layers = reader.integer("n_embd"), reader.per_head("n_embd", "n_head"), reader.integer("n_layer")
     reader.only("add_cross_attention", False, reason="its layers attend to themselves alone")
     norm = NormSpec(kind="layer", eps=reader.number("layer_norm_epsilon"), bias=True)
     mlp = MLPSpec(
@@ -97,23 +85,11 @@ def spec(reader: Reader) -> Single:
         activation=reader.activation("activation_function"),
         bias=True,
     )
-    attention_dropout, dropout = reader.probability("attn_pdrop"), reader.probability("resid_pdrop")
+    attention = multi_head(reader.integer("n_head"), dim, causal=True, dropout=reader.probability("attn_pdrop"))
+    dropout = reader.probability("resid_pdrop")
     made = tuple(
-        pre_norm_layer(
-            norm,
-            AttentionSpec(
-                heads=heads,
-                kv_heads=heads,
-                head_dim=width // heads,
-                scale=scale,
-                mask=MaskSpec(causal=True),
-                bias=ProjectionBias(query=True, key=True, value=True, output=True),
-                dropout=attention_dropout,
-            ),
-            mlp,
-            dropout=dropout,
-        )
-        for scale in _scales(reader, head_dim=width // heads, layers=layers)
+        pre_norm_layer(norm, replace(attention, scale=scale), mlp, dropout=dropout)
+        for scale in _scales(reader, head_dim=dim, layers=layers)
     )
     frontend = TextFrontendSpec(
         vocabulary=reader.integer("vocab_size"),
@@ -123,16 +99,7 @@ def spec(reader: Reader) -> Single:
     return Single(stack=StackSpec(width=width, frontend=frontend, layers=made, norm=norm))
 
 
-def initialise(network: nn.Module, config: Config, *, only: Collection[nn.Module] | None = None) -> None:
-    """Weights with the deviation `initializer_range`; those of the last layer of each sublayer, which add to the state
-    twice per layer, by 1 / sqrt(2 * layers) less (§2.3)."""
-    from plait.nn.build import initialise
-
-    def deviation(name: str, part: nn.Module) -> float:
-        last = name.endswith(("attention.output", "mlp.down"))
-        return float(config.initializer_range) / (math.sqrt(2 * config.n_layer) if last else 1.0)
-
-    initialise(network, std=deviation, only=only)
+initialise = initial.by_depth
 
 
 def _token_classifier(reader: Reader) -> ClassifierHeadSpec:

@@ -6,20 +6,19 @@ query, key and value of each head as one.
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from plait.models import decoders
 from plait.models.config import Config
-from plait.models.family import pre_norm_layer
+from plait.models.family import multi_head, pre_norm_layer
 from plait.models.positions import rope
 from plait.models.reader import Reader
 from plait.nn.spec import (
-    AttentionSpec,
     ClassifierHeadSpec,
     LayerSpec,
-    MaskSpec,
     MLPSpec,
     NormSpec,
     ParallelLayerSpec,
-    ProjectionBias,
     Single,
     StackSpec,
     TextFrontendSpec,
@@ -66,16 +65,8 @@ def spec(reader: Reader) -> Single:
     norm = NormSpec(kind="layer", eps=reader.number("layer_norm_eps"), bias=True)
     heads, dim = reader.integer("num_attention_heads"), decoders.head_dim(reader)
     bias, dropout = reader.flag("attention_bias"), reader.probability("hidden_dropout")
-    attention = AttentionSpec(
-        heads=heads,
-        kv_heads=heads,
-        head_dim=dim,
-        scale=dim**-0.5,
-        mask=MaskSpec(causal=True),
-        bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
-        rope=rope(reader, dim=dim, partial=0.25),
-        dropout=reader.probability("attention_dropout"),
-    )
+    plain = multi_head(heads, dim, causal=True, bias=bias, dropout=reader.probability("attention_dropout"))
+    attention = replace(plain, rope=rope(reader, dim=dim, partial=0.25))
     mlp = MLPSpec(width=reader.integer("intermediate_size"), activation=reader.activation("hidden_act"), bias=True)
     layer: LayerSpec | ParallelLayerSpec = pre_norm_layer(norm, attention, mlp, dropout=dropout)
     if reader.flag("use_parallel_residual"):

@@ -49,7 +49,7 @@ def spec(reader: Reader) -> Single:
     bias = reader.flag("attention_bias")
     return decoders.decoder(
         reader,
-        attention_bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
+        attention_bias=ProjectionBias.all(bias),
         mlp_bias=reader.flag("mlp_bias"),
         windows=[None] * reader.integer("num_hidden_layers"),
     )

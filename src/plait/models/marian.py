@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from plait.models import bart
+from plait.models import bart, coders
 from plait.models.family import Head
 from plait.models.reader import Reader
 from plait.nn.spec import EncoderDecoder, LanguageHeadSpec, SinusoidalPositions
@@ -40,7 +40,7 @@ IGNORED = {
 
 def spec(reader: Reader) -> EncoderDecoder:
     """The two stacks; see `Family.spec`."""
-    return bart.stacks(
+    return coders.stacks(
         reader,
         before=False,
         embedding_norm=False,
@@ -53,22 +53,22 @@ def spec(reader: Reader) -> EncoderDecoder:
 
 def _language(reader: Reader) -> LanguageHeadSpec:
     vocabulary = reader.optional_integer("decoder_vocab_size") or reader.integer("vocab_size")
-    return replace(bart.language(reader), vocabulary=vocabulary)
+    return replace(coders.language(reader), vocabulary=vocabulary)
 
 
 def rules(config: Config) -> Rules:
     """The names of the stacks' weights: one embedding has a name of its own, two have those of their sides."""
     of_two = (
-        rename("model.encoder.embed_tokens.weight", bart.EMBEDDING),
+        rename("model.encoder.embed_tokens.weight", coders.EMBEDDING),
         rename("model.decoder.embed_tokens.weight", "decoder.frontend.tokens.weight"),
     )
-    embeddings = bart.SHARED if config.share_encoder_decoder_embeddings else of_two
-    return bart.names(*embeddings, bart.FIXED_POSITIONS, before=False)
+    embeddings = coders.SHARED if config.share_encoder_decoder_embeddings else of_two
+    return coders.names(*embeddings, coders.FIXED_POSITIONS, before=False)
 
 
 RULES = rules
 
 HEADS = {
     "base": Head(architecture="MarianModel"),
-    "seq2seq_lm": Head(architecture="MarianMTModel", spec=_language, rules=bart.SCORES),
+    "seq2seq_lm": Head(architecture="MarianMTModel", spec=_language, rules=coders.SCORES),
 }

@@ -6,7 +6,7 @@ the decoder begins.
 
 from __future__ import annotations
 
-from plait.models import bart
+from plait.models import bart, coders
 from plait.models.reader import Reader
 from plait.nn.spec import EncoderDecoder
 
@@ -19,13 +19,13 @@ IGNORED = bart.IGNORED
 
 def spec(reader: Reader) -> EncoderDecoder:
     """The two stacks; see `Family.spec`."""
-    positions = bart.learned_positions(reader)
-    return bart.stacks(reader, before=True, embedding_norm=True, last_norm=True, positions=positions)
+    positions = coders.learned_positions(reader)
+    return coders.stacks(reader, before=True, embedding_norm=True, last_norm=True, positions=positions)
 
 
-RULES = bart.names(*bart.SHARED, bart.LEARNED_POSITIONS, bart.EMBEDDING_NORM, bart.LAST_NORM, before=True)
+RULES = coders.names(*coders.SHARED, coders.LEARNED_POSITIONS, coders.EMBEDDING_NORM, coders.LAST_NORM, before=True)
 
 HEADS = {
-    **bart.heads(NAME, "MBartForConditionalGeneration", first="last_word"),
-    "sequence_classification": bart.classification(NAME),
+    **coders.heads(NAME, "MBartForConditionalGeneration", first="last_word"),
+    "sequence_classification": coders.classification(NAME),
 }

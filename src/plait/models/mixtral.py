@@ -5,7 +5,7 @@ Configuration: https://huggingface.co/mistralai/Mixtral-8x7B-v0.1.
 
 from __future__ import annotations
 
-from plait.models import decoders, llama, mixture
+from plait.models import decoders, llama, mistral, mixture
 from plait.models.config import Config
 from plait.models.reader import Reader
 from plait.nn.spec import ProjectionBias, Single, SoftmaxRouterSpec
@@ -16,19 +16,8 @@ NAME = "Mixtral"
 SPELLINGS = {"num_experts": "num_local_experts"}
 
 DEFAULTS = {
-    "attention_dropout": 0.0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
-    "head_dim": None,
-    "hidden_act": "silu",
-    "hidden_size": 4096,
-    "initializer_range": 0.02,
-    "intermediate_size": 14336,
-    "max_position_embeddings": 131072,
-    "num_attention_heads": 32,
+    **mistral.DEFAULTS,
     "num_experts_per_tok": 2,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 8,
     "num_local_experts": 8,
     "output_router_logits": False,
     "rms_norm_eps": 1e-5,
@@ -36,9 +25,6 @@ DEFAULTS = {
     "router_aux_loss_coef": 0.001,
     "router_jitter_noise": 0.0,
     "sliding_window": None,
-    "tie_word_embeddings": False,
-    "use_cache": True,
-    "vocab_size": 32000,
 }
 
 IGNORED = llama.IGNORED

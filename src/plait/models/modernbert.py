@@ -6,17 +6,15 @@ Configuration: https://huggingface.co/answerdotai/ModernBERT-base.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from plait.errors import ConfigError
-from plait.models.family import Head, pre_norm_layer
+from plait.models import encoders, initial
+from plait.models.family import Head, multi_head, pre_norm_layer
 from plait.models.positions import rotation, sliding_layers
 from plait.models.reader import Reader
 from plait.nn.spec import (
-    AttentionSpec,
     ClassifierHeadSpec,
     LanguageHeadSpec,
     LayerSpec,
@@ -24,7 +22,6 @@ from plait.nn.spec import (
     MLPSpec,
     NormSpec,
     PoolSpec,
-    ProjectionBias,
     RopeSpec,
     Single,
     StackSpec,
@@ -33,11 +30,6 @@ from plait.nn.spec import (
     TransformSpec,
 )
 from plait.weights.rules import Rules, rename, split, tied
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from plait.models.config import Config
 
 NAME = "ModernBert"
 
@@ -81,10 +73,6 @@ IGNORED = {
     "sparse_prediction": "scores only words that the loss counts; those scores are the same",
     **dict.fromkeys(["classifier_activation", "classifier_bias", "classifier_pooling"], "the heads read it"),
     "decoder_bias": "the head for masked words reads it",
-    **dict.fromkeys(
-        ["deterministic_flash_attn", "reference_compile", "repad_logits_with_grad"],
-        "how a program runs the network; the numbers are the same",
-    ),
 }
 
 
@@ -106,29 +94,16 @@ def _rotations(reader: Reader, *, dim: int) -> dict[bool, RopeSpec]:
 
 def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
-    width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
-    if width % heads or width // heads % 2:
-        raise ConfigError(
-            f"`hidden_size` must be an even multiple of `num_attention_heads` ({heads}), but is {width} "
-            f"({reader.label}): rotary positions turn pairs."
-        )
+    heads, dim = reader.integer("num_attention_heads"), reader.per_head(even=True)
     count, period = reader.integer("num_hidden_layers"), reader.integer("global_attn_every_n_layers")
-    rotations, norm, bias = _rotations(reader, dim=width // heads), _norm(reader), reader.flag("attention_bias")
+    rotations, norm, bias = _rotations(reader, dim=dim), _norm(reader), reader.flag("attention_bias")
     # The number counts both sides, and a distance of half of it is still seen.
     masks = {True: MaskSpec(window=reader.integer("local_attention") // 2 + 1), False: MaskSpec()}
     dropout = reader.probability("attention_dropout")
 
     def layer(local: bool) -> LayerSpec:
-        attention = AttentionSpec(
-            heads=heads,
-            kv_heads=heads,
-            head_dim=width // heads,
-            scale=(width // heads) ** -0.5,
-            mask=masks[local],
-            rope=rotations[local],
-            bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
-            dropout=dropout,
-        )
+        plain = multi_head(heads, dim, bias=bias, dropout=dropout)
+        attention = replace(plain, mask=masks[local], rope=rotations[local])
         mlp = MLPSpec(
             width=reader.integer("intermediate_size"),
             activation=reader.activation("hidden_activation"),
@@ -149,28 +124,11 @@ def spec(reader: Reader) -> Single:
         dropout=reader.probability("embedding_dropout"),
         padding=reader.padding(vocabulary=vocabulary),
     )
+    width = reader.integer("hidden_size")
     return Single(stack=StackSpec(width=width, frontend=frontend, layers=(first, *rest), norm=norm))
 
 
-def initialise(network: nn.Module, config: Config, *, only: Collection[nn.Module] | None = None) -> None:
-    """Normal weights that reach no farther than `initializer_cutoff_factor` deviations (arXiv:2412.13663 §A.1).
-
-    The deviation is `initializer_range`, by 1 / sqrt(2 * layers) less where a sublayer adds to the state and in heads;
-    a new projection to labels has width^-0.5.
-    """
-    from plait.nn.build import initialise
-
-    cutoff, plain = config.initializer_cutoff_factor, float(config.initializer_range)
-
-    def deviation(name: str, part: nn.Module) -> float:
-        if name == "head.projection" and not scores_words:
-            return float(config.hidden_size**-0.5)
-        last = name.endswith(("attention.output", "mlp.down")) or name.startswith("head.")
-        return plain / (math.sqrt(2 * config.num_hidden_layers) if last else 1.0)
-
-    head = getattr(getattr(network, "spec", None), "head", None)
-    scores_words = isinstance(head, LanguageHeadSpec)
-    initialise(network, std=deviation, cutoff=3.0 if cutoff is None else float(cutoff), only=only)
+initialise = initial.cut_off
 
 
 def _transform(reader: Reader) -> TransformSpec:
@@ -190,10 +148,6 @@ def _language(reader: Reader) -> LanguageHeadSpec:
 def _classifier(reader: Reader) -> ClassifierHeadSpec:
     labels, dropout = reader.integer("num_labels"), reader.probability("classifier_dropout")
     return ClassifierHeadSpec(labels=labels, transform=_transform(reader), dropout=dropout)
-
-
-def _choice(reader: Reader) -> ClassifierHeadSpec:
-    return replace(_classifier(reader), labels=1)
 
 
 def _span(reader: Reader) -> ClassifierHeadSpec:
@@ -237,5 +191,7 @@ HEADS = {
     ),
     "token_classification": Head(architecture="ModernBertForTokenClassification", spec=_classifier, rules=_CLASSIFIER),
     "question_answering": Head(architecture="ModernBertForQuestionAnswering", spec=_span, rules=_CLASSIFIER),
-    "multiple_choice": Head(architecture="ModernBertForMultipleChoice", pool=_pool, spec=_choice, rules=_CLASSIFIER),
+    "multiple_choice": Head(
+        architecture="ModernBertForMultipleChoice", pool=_pool, spec=encoders.choice_of(_classifier), rules=_CLASSIFIER
+    ),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from plait.models import bert, roberta
+from plait.models import bert, encoders, roberta
 from plait.models.config import Config
 from plait.models.reader import Reader
 from plait.nn.spec import RelativeBiasSpec, Single
@@ -38,15 +38,15 @@ def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
     reader.only("relative_attention_num_buckets", 32, reason="distances are sorted into so many buckets")
     reader.only("is_decoder", False, reason="it was never trained to write")
-    stack = bert.encoder(reader, positions=roberta.positions(reader, padding=_PADDING)).stack
+    stack = encoders.encoder(reader, positions=roberta.positions(reader, padding=_PADDING)).stack
     return Single(stack=replace(stack, relative_bias=RelativeBiasSpec(buckets=32, distance=128)))
 
 
 _ATTENTION = "encoder.layer.{i}.attention."
 _BERT = {
-    theirs: ours for theirs, ours in bert.NAMES.items() if "attention" not in theirs and "token_type" not in theirs
+    theirs: ours for theirs, ours in encoders.NAMES.items() if "attention" not in theirs and "token_type" not in theirs
 }
-RULES = bert.names(
+RULES = encoders.names(
     _BERT
     | {
         _ATTENTION + "attn.q.{wb}": "stack.layers.{i}.attention.query.{wb}",

@@ -7,16 +7,13 @@ from __future__ import annotations
 
 from plait.models import decoders
 from plait.models.config import Config
-from plait.models.family import post_norm_layer, pre_norm_layer
+from plait.models.family import multi_head, post_norm_layer, pre_norm_layer
 from plait.models.reader import Reader
 from plait.nn.spec import (
-    AttentionSpec,
     LearnedPositions,
-    MaskSpec,
     MLPSpec,
     NarrowTokens,
     NormSpec,
-    ProjectionBias,
     Single,
     StackSpec,
     TextFrontendSpec,
@@ -66,15 +63,7 @@ def spec(reader: Reader) -> Single:
     reader.only("layer_norm_elementwise_affine", True, reason="its norms have weights")
     norm = NormSpec(kind="layer", eps=1e-5, bias=True)
     bias, dim, dropout = reader.flag("enable_bias"), decoders.head_dim(reader), reader.probability("dropout")
-    attention = AttentionSpec(
-        heads=heads,
-        kv_heads=heads,
-        head_dim=dim,
-        scale=dim**-0.5,
-        mask=MaskSpec(causal=True),
-        bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
-        dropout=reader.probability("attention_dropout"),
-    )
+    attention = multi_head(heads, dim, causal=True, bias=bias, dropout=reader.probability("attention_dropout"))
     activation = reader.activation("activation_function")
     mlp = MLPSpec(width=reader.integer("ffn_dim"), activation=activation, bias=bias)
     before, vocabulary = reader.flag("do_layer_norm_before"), reader.integer("vocab_size")

@@ -5,7 +5,7 @@ Configuration: https://huggingface.co/google/pegasus-xsum.
 
 from __future__ import annotations
 
-from plait.models import bart
+from plait.models import bart, coders
 from plait.models.reader import Reader
 from plait.nn.spec import EncoderDecoder, SinusoidalPositions
 
@@ -26,9 +26,9 @@ IGNORED = {**bart.IGNORED, "max_position_embeddings": "its positions are compute
 def spec(reader: Reader) -> EncoderDecoder:
     """The two stacks; see `Family.spec`."""
     positions = SinusoidalPositions(halves=True)
-    return bart.stacks(reader, before=True, embedding_norm=False, last_norm=True, positions=positions)
+    return coders.stacks(reader, before=True, embedding_norm=False, last_norm=True, positions=positions)
 
 
-RULES = bart.names(*bart.SHARED, bart.FIXED_POSITIONS, bart.LAST_NORM, before=True)
+RULES = coders.names(*coders.SHARED, coders.FIXED_POSITIONS, coders.LAST_NORM, before=True)
 
-HEADS = bart.heads(NAME, "PegasusForConditionalGeneration")
+HEADS = coders.heads(NAME, "PegasusForConditionalGeneration")

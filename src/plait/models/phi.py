@@ -62,7 +62,7 @@ def spec(reader: Reader) -> Single:
             head_dim=dim,
             scale=dim**-0.5,
             mask=MaskSpec(causal=True),
-            bias=ProjectionBias(query=True, key=True, value=True, output=True),
+            bias=ProjectionBias.all(),
             rope=rope(reader, dim=dim, partial=0.5),
             qk_norm=norm if reader.flag("qk_layernorm") else None,
             dropout=reader.probability("attention_dropout", default=0.0),

@@ -5,7 +5,7 @@ Configuration: https://huggingface.co/Qwen/Qwen3-8B.
 
 from __future__ import annotations
 
-from plait.models import decoders, llama
+from plait.models import decoders, llama, qwen2
 from plait.models.positions import windows
 from plait.models.reader import Reader
 from plait.nn.spec import ProjectionBias, Single
@@ -13,26 +13,9 @@ from plait.nn.spec import ProjectionBias, Single
 NAME = "Qwen3"
 
 DEFAULTS = {
+    **qwen2.DEFAULTS,
     "attention_bias": False,
-    "attention_dropout": 0.0,
     "head_dim": 128,
-    "hidden_act": "silu",
-    "hidden_size": 4096,
-    "initializer_range": 0.02,
-    "intermediate_size": 22016,
-    "layer_types": None,
-    "max_position_embeddings": 32768,
-    "max_window_layers": 28,
-    "num_attention_heads": 32,
-    "num_hidden_layers": 32,
-    "num_key_value_heads": 32,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 10000.0,
-    "sliding_window": 4096,
-    "tie_word_embeddings": False,
-    "use_cache": True,
-    "use_sliding_window": False,
-    "vocab_size": 151936,
 }
 
 IGNORED = llama.IGNORED
@@ -43,7 +26,7 @@ def spec(reader: Reader) -> Single:
     bias = reader.flag("attention_bias")
     return decoders.decoder(
         reader,
-        attention_bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
+        attention_bias=ProjectionBias.all(bias),
         mlp_bias=False,
         windows=windows(reader, layers=reader.integer("num_hidden_layers")),
         qk_norm=True,

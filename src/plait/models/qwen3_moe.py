@@ -60,7 +60,7 @@ def spec(reader: Reader) -> Single:
     )
     return decoders.decoder(
         reader,
-        attention_bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
+        attention_bias=ProjectionBias.all(bias),
         mlp_bias=False,
         windows=[window] * reader.integer("num_hidden_layers"),
         mlps=mixture.mixed(reader, sparse),

@@ -71,7 +71,8 @@ HARMLESS: Mapping[str, str] = {
             "use_cache",
             "attn_implementation",
         ]
-        + ["fused_attention", "use_flash_attn", "use_cache_quantization", "use_cache_kernel"],
+        + ["fused_attention", "use_flash_attn", "use_cache_quantization", "use_cache_kernel"]
+        + ["deterministic_flash_attn", "reference_compile", "repad_logits_with_grad"],
         _RUNTIME,
     ),
     **dict.fromkeys(
@@ -187,6 +188,17 @@ class Reader:
         if not isinstance(value, bool):
             raise self._wrong(key, value, "true or false")
         return value
+
+    def per_head(self, width: str = "hidden_size", heads: str = "num_attention_heads", *, even: bool = False) -> int:
+        """The dimensions of a head: the number under `width`, which that under `heads` must divide.
+
+        Where each is to be turned by rotary positions, an `even` one.
+        """
+        total, count = self.integer(width), self.integer(heads)
+        if total % count or (even and total // count % 2):
+            kind, why = ("an even multiple", ": rotary positions turn pairs") if even else ("a multiple", "")
+            raise ConfigError(f"`{width}` must be {kind} of `{heads}` ({count}), but is {total} ({self.label}){why}.")
+        return total // count
 
     def activation(self, key: str) -> Activation:
         """The name of an activation function."""

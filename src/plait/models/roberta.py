@@ -7,19 +7,17 @@ https://huggingface.co/FacebookAI/roberta-base.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
-from plait.models import bert
+from plait.models import bert, encoders
 from plait.models.config import Config
 from plait.models.family import Head
 from plait.models.reader import Reader
 from plait.nn.spec import (
-    ClassifierHeadSpec,
     HeadSpec,
-    LanguageHeadSpec,
     LearnedPositions,
     PoolSpec,
     Single,
-    TransformSpec,
 )
 from plait.weights.rules import Rule, rename, tied
 
@@ -43,30 +41,15 @@ def positions(reader: Reader, *, padding: int) -> LearnedPositions:
 
 def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
-    return bert.encoder(reader, positions=positions(reader, padding=reader.integer("pad_token_id", least=0)))
+    return encoders.encoder(reader, positions=positions(reader, padding=reader.integer("pad_token_id", least=0)))
 
 
-def _language(reader: Reader) -> LanguageHeadSpec:
-    return LanguageHeadSpec(
-        vocabulary=reader.integer("vocab_size"),
-        tied=reader.flag("tie_word_embeddings"),
-        bias=True,
-        transform=TransformSpec(activation="gelu", norm=bert.norm_spec(reader)),
-    )
+_language = partial(encoders.language, activation="gelu")
+_causal_language = partial(encoders.causal_language, activation="gelu")
+_whole = partial(encoders.whole, activation="tanh")
 
 
-def _causal_language(reader: Reader) -> LanguageHeadSpec:
-    bert.causal_language(reader)
-    return _language(reader)
-
-
-def _whole(reader: Reader) -> ClassifierHeadSpec:
-    plain = bert.classifier(reader)
-    transform = TransformSpec(activation="tanh", dropout=plain.dropout)
-    return ClassifierHeadSpec(labels=plain.labels, transform=transform, dropout=plain.dropout)
-
-
-RULES = bert.names(bert.NAMES, prefix="roberta.")
+RULES = encoders.names(encoders.NAMES, prefix="roberta.")
 
 LANGUAGE = (
     rename("lm_head.dense.{wb}", "head.dense.{wb}"),
@@ -74,12 +57,6 @@ LANGUAGE = (
     tied("lm_head.decoder.weight", "head.projection.weight"),
     rename("lm_head.bias", "head.projection.bias", copies=["lm_head.decoder.bias"]),
 )
-CLASSIFIER = (rename("classifier.{wb}", "head.projection.{wb}"),)
-WHOLE = (
-    rename("classifier.dense.{wb}", "head.dense.{wb}"),
-    rename("classifier.out_proj.{wb}", "head.projection.{wb}"),
-)
-SPAN = (rename("qa_outputs.{wb}", "head.projection.{wb}"),)
 
 
 def heads(name: str, *, prefix: str, generates: bool = True) -> dict[str, Head]:
@@ -97,13 +74,13 @@ def heads(name: str, *, prefix: str, generates: bool = True) -> dict[str, Head]:
         "masked_lm": Head(architecture=f"{name}ForMaskedLM", spec=_language, rules=LANGUAGE),
         **({"causal_lm": causal} if generates else {}),
         "sequence_classification": Head(
-            architecture=f"{name}ForSequenceClassification", pool=first, spec=_whole, rules=WHOLE
+            architecture=f"{name}ForSequenceClassification", pool=first, spec=_whole, rules=encoders.WHOLE
         ),
         "token_classification": Head(
-            architecture=f"{name}ForTokenClassification", spec=bert.classifier, rules=CLASSIFIER
+            architecture=f"{name}ForTokenClassification", spec=encoders.classifier, rules=encoders.CLASSIFIER
         ),
-        "question_answering": Head(architecture=f"{name}ForQuestionAnswering", spec=bert.two, rules=SPAN),
-        "multiple_choice": pooled("ForMultipleChoice", CLASSIFIER, bert.choice),
+        "question_answering": Head(architecture=f"{name}ForQuestionAnswering", spec=encoders.two, rules=encoders.SPAN),
+        "multiple_choice": pooled("ForMultipleChoice", encoders.CLASSIFIER, encoders.choice_of(encoders.classifier)),
     }
 
 

@@ -64,7 +64,7 @@ def spec(reader: Reader) -> Single:
     slides = sliding_layers(reader, [window is not None and not turned for turned in rotates])
     return decoders.decoder(
         reader,
-        attention_bias=ProjectionBias(query=bias, key=bias, value=bias, output=bias),
+        attention_bias=ProjectionBias.all(bias),
         mlp_bias=reader.flag("mlp_bias"),
         windows=windowed(reader, slides, window=window),
         rotations=[rotation if turned else None for turned in rotates],

@@ -6,18 +6,17 @@ Configuration: https://huggingface.co/google-t5/t5-small, and google/t5-v1_1-sma
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from plait.errors import ConfigError, nearest
-from plait.models.family import Head
+from plait.models import initial
+from plait.models.family import Head, coder_layer, multi_head
 from plait.models.reader import ACTIVATIONS, Reader
 from plait.nn.spec import (
     AttentionSpec,
     EncoderDecoder,
     LanguageHeadSpec,
-    LayerSpec,
-    MaskSpec,
     MLPSpec,
     NormSpec,
     RelativeBiasSpec,
@@ -28,8 +27,6 @@ from plait.nn.spec import (
 from plait.weights.rules import Rules, ignore, rename, tied
 
 if TYPE_CHECKING:
-    from torch import nn
-
     from plait.models.config import Config
 
 NAME = "T5"
@@ -87,28 +84,18 @@ def _mlp(reader: Reader) -> MLPSpec:
 
 
 def _attention(reader: Reader, *, causal: bool) -> AttentionSpec:
-    heads = reader.integer("num_heads")
-    return AttentionSpec(
-        heads=heads,
-        kv_heads=heads,
-        head_dim=reader.integer("d_kv"),
-        scale=1.0,
-        mask=MaskSpec(causal=causal),
-        dropout=reader.probability("dropout_rate"),
-    )
+    heads, dropout = reader.integer("num_heads"), reader.probability("dropout_rate")
+    return replace(multi_head(heads, reader.integer("d_kv"), causal=causal, bias=False, dropout=dropout), scale=1.0)
 
 
 def _stack(reader: Reader, *, layers: int, decodes: bool) -> StackSpec:
     vocabulary, dropout = reader.integer("vocab_size"), reader.probability("dropout_rate")
     norm = NormSpec(kind="rms", eps=reader.number("layer_norm_epsilon"))
-    around = SublayerSpec(before=norm, dropout=dropout)
-    layer = LayerSpec(
-        attention=_attention(reader, causal=decodes),
-        mlp=_mlp(reader),
-        around_attention=around,
-        around_mlp=around,
-        cross=_attention(reader, causal=False) if decodes else None,
-        around_cross=around if decodes else None,
+    layer = coder_layer(
+        _attention(reader, causal=decodes),
+        _mlp(reader),
+        SublayerSpec(before=norm, dropout=dropout),
+        memory=_attention(reader, causal=False) if decodes else None,
     )
     bias = RelativeBiasSpec(
         buckets=reader.integer("relative_attention_num_buckets"),
@@ -142,76 +129,43 @@ def _language(reader: Reader) -> LanguageHeadSpec:
     return LanguageHeadSpec(vocabulary=reader.integer("vocab_size"), tied=shared, scale=scale)
 
 
-def initialise(network: nn.Module, config: Config, *, only: Collection[nn.Module] | None = None) -> None:
-    """Weights by how many numbers they add up, as in the published training code:
-
-    normal with the deviation inputs^-0.5, queries divided by the root of a head's width besides, which stands in for
-    the scale of the scores; embeddings and an unshared head with 1, the bias by distance with width^-0.5; all, and
-    norms, times `initializer_factor`.
-    """
-    from torch import nn
-
-    from plait.nn.build import initialise
-    from plait.nn.norm import Norm
-
-    factor = float(config.initializer_factor)
-
-    def deviation(name: str, part: nn.Module) -> float:
-        if name.endswith("relative_bias.table"):
-            return factor * float(config.d_model**-0.5)
-        if not isinstance(part, nn.Linear) or name == "head.projection":
-            return factor
-        per_head = config.d_kv**-0.5 if name.endswith(".query") else 1.0
-        return factor * float(part.in_features**-0.5 * per_head)
-
-    initialise(network, std=deviation, only=only)
-    for part in network.modules() if only is None else only:
-        if isinstance(part, Norm):
-            nn.init.constant_(part.weight, factor)
+initialise = initial.by_inputs
 
 
-_SIDE = "{s:encoder|decoder}."
 _PROJECTIONS = {"q": "query", "k": "key", "v": "value", "o": "output"}
 _GATED = {"wi_0": "gate", "wi_1": "up", "wo": "down"}
 _PLAIN = {"wi": "up", "wo": "down"}
+# The sublayers of a layer in their order: their name, and ours.
+_SUBLAYERS = {
+    "encoder": {"SelfAttention": "attention", "DenseReluDense": "mlp"},
+    "decoder": {"SelfAttention": "attention", "EncDecAttention": "cross", "DenseReluDense": "mlp"},
+}
 
 
 def rules(config: Config) -> Rules:
     """The names of the stacks' weights, those of the MLP as its form is."""
-    parts = _GATED if str(config.feed_forward_proj).startswith("gated-") else _PLAIN
-    block, layer = _SIDE + "block.{i}.layer.", _SIDE + "layers.{i}."
-    places = {"encoder": 1, "decoder": 2}
+    mlp = _GATED if str(config.feed_forward_proj).startswith("gated-") else _PLAIN
+    parts = {"attention": _PROJECTIONS, "cross": _PROJECTIONS, "mlp": mlp}
+    side, layers = "{s:encoder|decoder}.", []
+    for stack, sublayers in _SUBLAYERS.items():
+        for number, (theirs, ours) in enumerate(sublayers.items()):
+            block, layer = f"{stack}.block.{{i}}.layer.{number}.", f"{stack}.layers.{{i}}."
+            layers.append(rename(block + "layer_norm.weight", f"{layer}around_{ours}.before.weight"))
+            layers += [
+                rename(f"{block}{theirs}.{t}.weight", f"{layer}{ours}.{o}.weight") for t, o in parts[ours].items()
+            ]
     return Rules(
         rename("shared.weight", "encoder.frontend.tokens.weight", also=["encoder.embed_tokens.weight"]),
         tied("decoder.embed_tokens.weight", "decoder.frontend.tokens.weight"),
         rename(
-            _SIDE + "block.0.layer.0.SelfAttention.relative_attention_bias.weight",
-            _SIDE + "relative_bias.table.weight",
+            side + "block.0.layer.0.SelfAttention.relative_attention_bias.weight", side + "relative_bias.table.weight"
         ),
         ignore(
             "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
             "places in one sequence mean nothing in another; the published code never read it",
         ),
-        *(
-            rename(f"{block}0.SelfAttention.{t}.weight", f"{layer}attention.{o}.weight")
-            for t, o in _PROJECTIONS.items()
-        ),
-        *(
-            rename(f"decoder.block.{{i}}.layer.1.EncDecAttention.{t}.weight", f"decoder.layers.{{i}}.cross.{o}.weight")
-            for t, o in _PROJECTIONS.items()
-        ),
-        *(
-            rename(f"{side}.block.{{i}}.layer.{n}.DenseReluDense.{t}.weight", f"{side}.layers.{{i}}.mlp.{o}.weight")
-            for side, n in places.items()
-            for t, o in parts.items()
-        ),
-        rename(block + "0.layer_norm.weight", layer + "around_attention.before.weight"),
-        rename("decoder.block.{i}.layer.1.layer_norm.weight", "decoder.layers.{i}.around_cross.before.weight"),
-        *(
-            rename(f"{side}.block.{{i}}.layer.{n}.layer_norm.weight", f"{side}.layers.{{i}}.around_mlp.before.weight")
-            for side, n in places.items()
-        ),
-        rename(_SIDE + "final_layer_norm.weight", _SIDE + "norm.weight"),
+        *layers,
+        rename(side + "final_layer_norm.weight", side + "norm.weight"),
     )
 
 

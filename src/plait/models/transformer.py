@@ -7,18 +7,13 @@ base model; projections of attention have no bias, as in its formulas.
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import TYPE_CHECKING
-
-from plait.errors import ConfigError
-from plait.models.family import Head
+from plait.models import initial
+from plait.models.family import Head, coder_layer, multi_head
 from plait.models.reader import Reader
 from plait.nn.spec import (
     AttentionSpec,
     EncoderDecoder,
     LanguageHeadSpec,
-    LayerSpec,
-    MaskSpec,
     MLPSpec,
     NormSpec,
     SinusoidalPositions,
@@ -27,11 +22,6 @@ from plait.nn.spec import (
     TextFrontendSpec,
 )
 from plait.weights.rules import Rules, rename, tied
-
-if TYPE_CHECKING:
-    from torch import nn
-
-    from plait.models.config import Config
 
 NAME = "Transformer"
 
@@ -58,33 +48,19 @@ IGNORED = {"is_encoder_decoder": "it always is"}
 
 
 def _attention(reader: Reader, *, causal: bool) -> AttentionSpec:
-    width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
-    if width % heads:
-        raise ConfigError(
-            f"`hidden_size` must be a multiple of `num_attention_heads` ({heads}), but is {width} ({reader.label})."
-        )
-    return AttentionSpec(
-        heads=heads,
-        kv_heads=heads,
-        head_dim=width // heads,
-        scale=(width // heads) ** -0.5,
-        mask=MaskSpec(causal=causal),
-        dropout=reader.probability("attention_probs_dropout_prob"),
-    )
+    heads, dropout = reader.integer("num_attention_heads"), reader.probability("attention_probs_dropout_prob")
+    return multi_head(heads, reader.per_head(), causal=causal, bias=False, dropout=dropout)
 
 
 def _stack(reader: Reader, *, layers: str, decodes: bool) -> StackSpec:
     width, vocabulary = reader.integer("hidden_size"), reader.integer("vocab_size")
     dropout = reader.probability("hidden_dropout_prob")
     norm = NormSpec(kind="layer", eps=reader.number("layer_norm_eps"), bias=True)
-    around = SublayerSpec(after=norm, dropout=dropout)
-    layer = LayerSpec(
-        attention=_attention(reader, causal=decodes),
-        mlp=MLPSpec(width=reader.integer("intermediate_size"), activation=reader.activation("hidden_act"), bias=True),
-        around_attention=around,
-        around_mlp=around,
-        cross=_attention(reader, causal=False) if decodes else None,
-        around_cross=around if decodes else None,
+    layer = coder_layer(
+        _attention(reader, causal=decodes),
+        MLPSpec(width=reader.integer("intermediate_size"), activation=reader.activation("hidden_act"), bias=True),
+        SublayerSpec(after=norm, dropout=dropout),
+        memory=_attention(reader, causal=False) if decodes else None,
     )
     frontend = TextFrontendSpec(
         vocabulary=vocabulary,
@@ -108,11 +84,7 @@ def _language(reader: Reader) -> LanguageHeadSpec:
     return LanguageHeadSpec(vocabulary=reader.integer("vocab_size"), tied=reader.flag("tie_word_embeddings"))
 
 
-def initialise(network: nn.Module, config: Config, *, only: Collection[nn.Module] | None = None) -> None:
-    """Linear weights uniform as in Glorot & Bengio (2010), embeddings normal with the deviation width^-0.5."""
-    from plait.nn.build import initialise
-
-    initialise(network, only=only)
+initialise = initial.glorot
 
 
 _STACK = "{s:encoder|decoder}."

@@ -104,6 +104,11 @@ class ProjectionBias:
     value: bool = False
     output: bool = False
 
+    @classmethod
+    def all(cls, bias: bool = True) -> ProjectionBias:
+        """The same for all four."""
+        return cls(query=bias, key=bias, value=bias, output=bias)
+
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionSpec:
