@@ -16,8 +16,11 @@ if TYPE_CHECKING:
     from plait.data import Dataset as Dataset
     from plait.data import DatasetDict as DatasetDict
     from plait.data import Features as Features
+    from plait.data import IterableDataset as IterableDataset
+    from plait.data import IterableDatasetDict as IterableDatasetDict
     from plait.data import Value as Value
     from plait.data import concatenate_datasets as concatenate_datasets
+    from plait.data import interleave_datasets as interleave_datasets
     from plait.data import disable_caching as disable_caching
     from plait.data import enable_caching as enable_caching
     from plait.data import is_caching_enabled as is_caching_enabled
@@ -99,8 +102,11 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "Dataset",
         "DatasetDict",
         "Features",
+        "IterableDataset",
+        "IterableDatasetDict",
         "Value",
         "concatenate_datasets",
+        "interleave_datasets",
         "disable_caching",
         "enable_caching",
         "is_caching_enabled",

@@ -161,6 +161,23 @@ def test_a_function_gets_the_format_that_was_chosen_before_it() -> None:
     assert [batch.tolist() for batch in batches] == [list(range(9)), list(range(9, 18)), list(range(18, 23))]
 
 
+def test_a_transform_of_the_data_set_goes_along() -> None:
+    shown = Dataset.from_dict(ROWS).with_transform(lambda batch: {"s": [n + 1 for n in batch["n"]]})
+    assert [row["s"] for row in shown.to_iterable_dataset().take(3)] == [1, 2, 3]
+    assert next(shown.to_iterable_dataset().iter(4)) == {"s": [1, 2, 3, 4]}
+    behind = shown.to_iterable_dataset().map(lambda row: {"n": row["s"] * 10})
+    assert [row["s"] for row in behind.take(3)] == [11, 21, 31]
+    assert next(behind.iter(2)) == {"s": [11, 21]}
+
+
+def test_formats_take_their_options_and_no_others() -> None:
+    assert next(iter(stream().with_format("torch", dtype=torch.float64)))["n"].dtype == torch.float64
+    with pytest.raises(OptionError, match="has no columns: call select_columns.. before it"):
+        stream().with_format("torch", columns=["n"])
+    with pytest.raises(OptionError, match=r"has no argument 'dtyp'\. Did you mean 'dtype'"):
+        stream().with_format("torch", dtyp=1)
+
+
 def test_iter_in_batches() -> None:
     assert [len(batch["n"]) for batch in stream().iter(batch_size=10)] == [10, 10, 3]
     assert [len(batch["n"]) for batch in stream().iter(10, drop_last_batch=True)] == [10, 10]

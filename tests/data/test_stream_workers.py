@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 from collections import Counter
 from collections.abc import Iterator
@@ -177,6 +178,13 @@ def test_persistent_workers_follow_the_epoch() -> None:
     assert orders[0] == orders[2] != orders[1]
 
 
+def test_many_streams_hold_no_open_files() -> None:
+    before = len(os.listdir("/dev/fd"))
+    kept = [numbers(3, 1).map(add) for _ in range(50)]
+    assert len(os.listdir("/dev/fd")) < before + 10
+    assert all(stream.epoch == 0 for stream in kept)
+
+
 def test_spawned_workers_get_it_by_pickle(tmp_path: Path) -> None:
     """A stream travels with its place, its epoch and its format; files are opened again where it arrives."""
     (tmp_path / "a.csv").write_text("n\n1\n2\n")
@@ -193,9 +201,20 @@ def test_spawned_workers_get_it_by_pickle(tmp_path: Path) -> None:
 
 def test_spawned_workers_read_every_row_once() -> None:
     stream = IterableDataset.from_generator(yielded, gen_kwargs={"files": [0, 1, 2]}).map(add).with_format("torch")
-    loader = DataLoader(stream, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    loader = DataLoader(
+        stream.shuffle(seed=1, buffer_size=4),
+        batch_size=None,
+        num_workers=2,
+        multiprocessing_context="spawn",
+        persistent_workers=True,
+    )
     wanted = [10 * file + number + 1 for file in range(3) for number in range(5)]
-    assert sorted(int(row["n"]) for row in loader) == wanted
+    orders = []
+    for epoch in range(2):
+        loader.dataset.set_epoch(epoch)
+        orders.append([int(row["n"]) for row in loader])
+        assert sorted(orders[-1]) == wanted
+    assert orders[0] != orders[1]
 
 
 class _Worker:

@@ -20,11 +20,14 @@ from plait.data.streams.block import Block
 from plait.data.streams.chain import Cursor, Stream
 from plait.data.streams.columns import Learned
 from plait.data.streams.mix import Concatenate
+from plait.data.streams.shared import SharedNumber
 from plait.data.streams.show import Show
 from plait.data.table import missing_column
-from plait.errors import DataError, OptionError
+from plait.errors import DataError, OptionError, nearest
 
 log = logger("data")
+
+_OPTIONS = ("dtype", "device", "copy", "transform")  # of formats
 
 
 class IterableDataset(Described):
@@ -49,7 +52,8 @@ class IterableDataset(Described):
         self.format_ = format or Format()
         self._loaded: dict[str, Any] | None = None  # where the next iteration begins
         self._at: _Reading | None = None  # the iteration under way, or the last one
-        self._epoch = _shared_number(0)
+        self._epoch = SharedNumber()
+        _known_to_torch()
 
     def derive(self, stream: Stream, *, format: Format | None = None) -> IterableDataset:
         """This data set over another stream: the same description, split, format and epoch."""
@@ -96,7 +100,7 @@ class IterableDataset(Described):
     @property
     def epoch(self) -> int:
         """The epoch, which `set_epoch` changes."""
-        return int(self._epoch)
+        return self._epoch.get()
 
     @property
     def format(self) -> dict[str, Any]:
@@ -186,7 +190,7 @@ class IterableDataset(Described):
         """Choose the epoch: a shuffled stream has another order in each. Workers of a DataLoader follow."""
         if self._loaded is not None and self._loaded["epoch"] != epoch:
             self._loaded = None
-        self._epoch.fill_(epoch)
+        self._epoch.set(epoch)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the stream is, behind the last row that it gave: a value that JSON can hold."""
@@ -205,15 +209,21 @@ class IterableDataset(Described):
             raise DataError(f"This is no state of a stream: it lacks {sorted(missing)}.")
         reader = state_dict["reader"]
         self._loaded = {**state_dict, "reader": None if reader is None else list(reader)}
-        self._epoch.fill_(int(state_dict["epoch"]))
+        self._epoch.set(int(state_dict["epoch"]))
 
     # --- formats ---
 
     def with_format(self, type: str | None = None, **format_kwargs: Any) -> IterableDataset:
         """The same rows shown as `type`: python (`None`), numpy, torch, jax, tf, pandas, polars or arrow.
 
-        Functions of later `map` and `filter` calls get rows of this format. Options such as `dtype` go to the format.
+        Functions of later `map` and `filter` calls get rows of this format. `dtype`, `device` and `copy` go to the
+        format.
         """
+        for name in format_kwargs:
+            if name in ("columns", "output_all_columns"):
+                raise OptionError(f"with_format() of a stream has no {name}: call select_columns() before it.")
+            if name not in _OPTIONS:
+                raise OptionError(f"with_format() has no argument {name!r}.{nearest(name, _OPTIONS)}")
         return self.derive(self.stream, format=Format(kind_named(type), options=format_kwargs))
 
     # --- making one ---
@@ -303,10 +313,8 @@ def _worker() -> list[int] | None:
     return None if info is None or info.num_workers == 1 else [info.num_workers, info.id]
 
 
-def _shared_number(value: int) -> Any:
-    """A number that worker processes see change; it also makes torch know the class, so that a DataLoader iterates."""
-    import torch
+def _known_to_torch() -> None:
+    """Tell torch that the class is an iterable data set, which a DataLoader iterates over instead of indexing."""
     from torch.utils.data import IterableDataset as Iterable
 
     Iterable.register(IterableDataset)
-    return torch.tensor(value).share_memory_()  # type: ignore[no-untyped-call]

@@ -37,6 +37,9 @@ class Show:
         """A block as rows."""
         if self.format.kind is None:
             return block.rows()
+        if isinstance(block, Rows) and self.format.kind == "custom":
+            batches = [self.format.options["transform"](by_column([row])) for row in block.items]
+            return [{name: values[0] for name, values in batch.items()} for batch in batches]
         if isinstance(block, Rows) and not self.table:
             return [self.formatter.row(row) for row in block.items]  # type: ignore[attr-defined]
         columns = self._columns(block)
@@ -45,8 +48,9 @@ class Show:
     def batch(self, block: Block) -> Any:
         """A block as one batch."""
         if isinstance(block, Rows) and not self.table:
-            if self.format.kind is None:
-                return by_column(block.items)
+            if self.format.kind in (None, "custom"):
+                batch = by_column(block.items)
+                return batch if self.format.kind is None else self.format.options["transform"](batch)
             return self.formatter.stacked(by_column(self.rows(block)))  # type: ignore[attr-defined]
         columns = self._columns(block)
         return self.formatter.batch(columns.arrays, columns.features)
