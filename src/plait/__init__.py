@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from plait.data import IterableDatasetDict as IterableDatasetDict
     from plait.data import Value as Value
     from plait.data import concatenate_datasets as concatenate_datasets
-    from plait.data import interleave_datasets as interleave_datasets
     from plait.data import disable_caching as disable_caching
     from plait.data import enable_caching as enable_caching
+    from plait.data import interleave_datasets as interleave_datasets
     from plait.data import is_caching_enabled as is_caching_enabled
     from plait.data import load_dataset as load_dataset
     from plait.data import load_from_disk as load_from_disk
