@@ -373,6 +373,34 @@ def test_a_card_cannot_lead_out_of_its_repository(hub: FakeHub, tmp_path: Path) 
             load_dataset("org/evil", download_mode="force_redownload")
 
 
+def test_addresses_in_a_card_get_no_token(
+    hub: FakeHub, other_hub: FakeHub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The hub that the token is for gets it; a place that a README names does not."""
+    other_hub.add("org/files", {"a.csv": b"a\n1\n"}, kind="dataset")
+    monkeypatch.setenv("PLAIT_HUBS", hub.address)
+    monkeypatch.setenv("HF_ENDPOINT", other_hub.address)
+    card = "---\nconfigs:\n- config_name: x\n  data_files: hf://datasets/org/files/a.csv\n---\n"
+    hub.add("org/card", {"README.md": card.encode()}, kind="dataset")
+    assert load_dataset("org/card", split="train", token="secret")["a"] == [1]
+    assert {headers.get("authorization") for _, _, headers in hub.log} == {"Bearer secret"}
+    assert {headers.get("authorization") for _, _, headers in other_hub.log} == {None}
+    for address in (f"file://{tmp_path}/secret.csv", "memory://secret.csv", "http://example.org/a.csv"):
+        hub.add(
+            "org/evil", {"README.md": card.replace("hf://datasets/org/files/a.csv", address).encode()}, kind="dataset"
+        )
+        with pytest.raises(DataError, match="a README may name files of its repository, and addresses that begin with"):
+            load_dataset("org/evil", download_mode="force_redownload")
+
+
+def test_a_token_goes_to_no_other_address(hub: FakeHub, other_hub: FakeHub) -> None:
+    other_hub.add("org/files", {"a.csv": b"a\n1\n"}, kind="dataset")
+    digest = hashlib.sha256(b"a\n1\n").hexdigest()
+    address = f"{other_hub.address}/datasets/org/files/resolve/main/a.csv#sha256={digest}"
+    assert load_dataset("csv", data_files=address, split="train", token="secret")["a"] == [1]
+    assert {headers.get("authorization") for _, _, headers in other_hub.log} == {None}
+
+
 # --- clones ---
 
 

@@ -7,14 +7,14 @@ their file system tells it (ETag, size, time), below `data/fetched` of the cache
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from urllib.request import url2pathname
 
 from plait import disk, settings
-from plait.console import bar
+from plait.console import bar, logger
 from plait.data import cache
 from plait.data.fingerprint import digest
 from plait.data.locate import matching
@@ -23,6 +23,8 @@ from plait.data.remote import filesystem
 from plait.errors import DataError, NotFoundError, OfflineError
 from plait.hub import Reference, parse_reference, resolve
 from plait.hub.names import path_problem
+
+log = logger("data")
 
 _HERE = ("file", "local", "memory")  # places that need no network
 
@@ -53,12 +55,19 @@ class Fetcher:
             raise OfflineError(f"{address} is not on this computer, and the network is switched off.")
         return self._of_filesystem(address)
 
+    def untrusted(self) -> Fetcher:
+        """The same without the person's token and options, for addresses that a README names."""
+        return replace(self, access=replace(self.access, token=None), storage_options=None)
+
     def _of_web(self, address: str) -> Path:
         kind: Any = "dataset" if "/datasets/" in address else "model"
+        reference = parse_reference(address)
+        if self.storage_options:
+            log.info("storage_options have no effect on %s: web addresses are not opened by fsspec", address)
         found = resolve(
-            parse_reference(address),
+            reference,
             kind=kind,
-            token=self.access.token,
+            token=self.access.token if reference.scheme in ("hf", "ms") else None,  # it belongs to a hub
             cache_dir=self.access.cache_dir,
             force_download=self.access.force_download,
         )

@@ -122,7 +122,7 @@ def _of_folder(asked: Chooser, fetch: Fetcher) -> tuple[str | None, dict[str, li
     if asked.data_dir is not None and not (folder / asked.data_dir).is_dir():
         raise missing_path(folder / asked.data_dir)
     found = open_folder(folder, asked)
-    return found.choice.format, _paths(found, fetch), found.choice.configuration
+    return found.choice.format, _paths(found, asked, fetch), found.choice.configuration
 
 
 def _of_hub(asked: Chooser, fetch: Fetcher) -> tuple[str | None, dict[str, list[Path]], Configuration]:
@@ -139,7 +139,7 @@ def _of_hub(asked: Chooser, fetch: Fetcher) -> tuple[str | None, dict[str, list[
         formats, hint = ", ".join(READERS), nearest(path, READERS)
         error.args = (f"{path!r} is neither a format ({formats}) nor a file or folder here.{hint} {error}",)
         raise
-    return found.choice.format, _paths(found, fetch), found.choice.configuration
+    return found.choice.format, _paths(found, asked, fetch), found.choice.configuration
 
 
 def _format_of(files: list[Path], *, archives: bool) -> str:
@@ -153,7 +153,10 @@ def _format_of(files: list[Path], *, archives: bool) -> str:
     return format
 
 
-def _paths(found: Published, fetch: Fetcher) -> dict[str, list[Path]]:
+def _paths(found: Published, asked: Chooser, fetch: Fetcher) -> dict[str, list[Path]]:
+    """The files of each split, here; addresses that a README names are fetched without the person's token."""
+    if asked.data_files is None:
+        fetch = fetch.untrusted()
     return {
         split: [path for name in names for path in (fetch(name) if is_address(name) else [found.folder / name])]
         for split, names in found.choice.names.items()

@@ -103,7 +103,14 @@ class Chooser:
                 names=files,
             )
         if self.data_dir is None and configuration.data_files is not None:
-            files = self._matched(patterns_of(configuration.data_files), configuration.data_dir, names)
+            patterns = patterns_of(configuration.data_files)
+            for each in (each for several in patterns.values() for each in several):
+                if is_address(each) and not each.startswith(("https://", "hf://")):
+                    raise DataError(
+                        f"The README.md of {self.place} names {each!r}; a README may name files of its repository, and "
+                        f"addresses that begin with https:// or hf://."
+                    )
+            files = self._matched(patterns, configuration.data_dir, names)
         else:
             files = self._by_name(names, self.data_dir or configuration.data_dir)
         format = main_format(name for several in files.values() for name in several)
