@@ -499,6 +499,17 @@ def test_filter_by_an_expression() -> None:
     assert [row["n"] for row in stream().map(double).filter(pc.field("d") == 8)] == [4]
 
 
+def test_what_is_said_about_it() -> None:
+    info = ours.DatasetInfo(description="numbers", citation="none", license="CC0")
+    rows = Dataset.from_dict(ROWS, info=info, split="train").to_iterable_dataset()
+    chosen = rows.filter(lambda row: True).select_columns(["n"])
+    assert (chosen.description, chosen.citation, chosen.license, chosen.split) == ("numbers", "none", "CC0", "train")
+    assert chosen.info.features == {"n": Value("int64")}
+    assert rows.info.features == rows.features
+    assert rows.map(double).info.features is None
+    assert chosen.dataset_size is None
+
+
 def test_batches_of_lists_have_types() -> None:
     assert stream().batch(4).features == {
         "n": List(Value("int64")),

@@ -263,6 +263,20 @@ def test_a_state_of_another_stream_is_refused() -> None:
         other.load_state_dict({})
 
 
+def test_a_buffer_whose_rows_are_gone_is_an_error() -> None:
+    def rows(count: int) -> IterableDataset:
+        source = IterableDataset.from_generator(counted, gen_kwargs={"firsts": [0], "count": count})
+        return source.shuffle(seed=0, buffer_size=20)
+
+    stream = rows(100)
+    for _ in itertools.islice(stream, 61):
+        pass
+    other = rows(5)
+    other.load_state_dict(stream.state_dict())
+    with pytest.raises(DataError, match=r"The stream ends before row \d+, which its shuffle buffer held"):
+        next(iter(other))
+
+
 def test_the_state_before_the_first_row_is_the_beginning() -> None:
     stream = numbers(0, 5, 1)
     state = json.loads(json.dumps(stream.state_dict()))

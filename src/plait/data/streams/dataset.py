@@ -47,7 +47,7 @@ class IterableDataset(Described):
         format: Format | None = None,
     ) -> None:
         self.stream = stream
-        self.info = copy.copy(info) if info is not None else DatasetInfo()
+        self._info = copy.copy(info) if info is not None else DatasetInfo()
         self.split = None if split is None else NamedSplit(split)
         self.format_ = format or Format()
         self._loaded: dict[str, Any] | None = None  # where the next iteration begins
@@ -57,7 +57,7 @@ class IterableDataset(Described):
 
     def derive(self, stream: Stream, *, format: Format | None = None) -> IterableDataset:
         """This data set over another stream: the same description, split, format and epoch."""
-        other = IterableDataset(stream, self.info, split=self.split, format=format or self.format_)
+        other = IterableDataset(stream, self._info, split=self.split, format=format or self.format_)
         if self.epoch:
             other.set_epoch(self.epoch)
         return other
@@ -66,6 +66,16 @@ class IterableDataset(Described):
         return {**self.__dict__, "_at": None}
 
     # --- what it is ---
+
+    @property
+    def info(self) -> DatasetInfo:
+        """What is said about the data set, and the types of its columns."""
+        self._info.features = self.features
+        return self._info
+
+    @info.setter
+    def info(self, info: DatasetInfo) -> None:
+        self._info = info
 
     @property
     def features(self) -> Features | None:

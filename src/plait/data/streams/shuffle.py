@@ -17,6 +17,7 @@ import numpy as np
 from plait.data.streams.block import Block, joined
 from plait.data.streams.chain import Cursor, Link, Position, Stream
 from plait.data.streams.mix import Interleave
+from plait.errors import DataError
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,10 @@ def _read_again(source: Stream, marks: deque[tuple[Any, ...]], numbers: Any) -> 
     found: list[Block] = []
     while row <= wanted[-1]:
         block = cursor.take()
-        assert block is not None, "the stream is shorter than when its position was taken"
+        if block is None:
+            raise DataError(
+                f"The stream ends before row {wanted[-1]}, which was in its shuffle buffer: its data changed."
+            )
         low, high = np.searchsorted(wanted, [row, row + len(block)])
         if low < high:
             found.append(block.take((wanted[low:high] - row).tolist()))
