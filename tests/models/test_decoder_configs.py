@@ -17,6 +17,7 @@ from plait.models.registry import family_of
 from plait.nn.spec import LinearScaling, MaskSpec, RopeSpec, Single
 
 REFERENCES = {
+    "deepseek_v3": "DeepseekV3Config",
     "gemma2": "Gemma2Config",
     "gemma3_text": "Gemma3TextConfig",
     "glm4": "Glm4Config",
@@ -25,8 +26,13 @@ REFERENCES = {
     "opt": "OPTConfig",
     "phi": "PhiConfig",
     "phi3": "Phi3Config",
+    "llama": "LlamaConfig",
     "mistral": "MistralConfig",
+    "mixtral": "MixtralConfig",
+    "qwen2": "Qwen2Config",
+    "qwen2_moe": "Qwen2MoeConfig",
     "qwen3": "Qwen3Config",
+    "qwen3_moe": "Qwen3MoeConfig",
     "smollm3": "SmolLM3Config",
 }
 

@@ -17,9 +17,11 @@ from plait.models.auto import (
 )
 from plait.models.config import Config
 from plait.models.family import rules_for, topology
+from plait.models.files import read_topology
 from plait.models.model import PretrainedModel
 from plait.models.reader import Reader
 from plait.models.registry import family_of
+from plait.nn.build import build
 from plait.nn.spec import Topology
 
 TINY = {
@@ -274,6 +276,24 @@ def test_published_files_are_read(family: str) -> None:
         assert read(model_type=family, **PUBLISHED[family]) == read(model_type=family)
     with pytest.raises(ConfigError, match="`attention_window` = 7"):
         read(model_type=family, **PUBLISHED[family], attention_window=7)
+
+
+def test_the_published_deberta_with_a_convolution() -> None:
+    """deberta-v2-xlarge, https://huggingface.co/microsoft/deberta-v2-xlarge: its keys, and the reference's count."""
+    published = {
+        **PUBLISHED["deberta-v2"],
+        "attention_head_size": 64,
+        "conv_act": "gelu",
+        "conv_kernel_size": 3,
+        "hidden_size": 1536,
+        "intermediate_size": 6144,
+        "num_attention_heads": 24,
+        "num_hidden_layers": 24,
+        "pos_att_type": "p2c|c2p",
+    }
+    config = Config({"model_type": "deberta-v2", **published})
+    network = build(read_topology(config, "masked_lm"))
+    assert sum(part.numel() for part in network.parameters()) == 887_085_156
 
 
 def test_a_deberta_that_does_not_say_what_it_is_is_refused() -> None:

@@ -61,7 +61,7 @@ def _attention_kinds(reader: Reader) -> None:
     reader.only("position_biased_input", False, reason="places are not added to what is read")
     reader.only("share_att_key", True, reason="distances pass through the projections of the tokens")
     reader.only("embedding_size", reader.integer("hidden_size"), reason="token vectors have the width of the layers")
-    reader.only("attention_head_size", None, reason="heads share the width")
+    reader.only("attention_head_size", reader.per_head(), reason="heads share the width")
     kinds = reader.value("pos_att_type") or ()
     kinds = kinds.lower().split("|") if isinstance(kinds, str) else kinds
     if sorted(str(kind).strip() for kind in kinds) != ["c2p", "p2c"]:
