@@ -127,7 +127,7 @@ def test_below_each_other() -> None:
         concatenate_datasets([first, Dataset.from_dict({"a": ["x"]})])
     with pytest.raises(OptionError, match="concatenate_datasets needs at least one data set"):
         concatenate_datasets([])
-    with pytest.raises(OptionError, match="number 1 is a dict"):
+    with pytest.raises(OptionError, match="number 1 has splits: choose one of"):
         concatenate_datasets([first, {"a": [1]}])  # type: ignore[list-item]
 
 

@@ -276,3 +276,57 @@ def test_to_tf_dataset_names_what_is_missing(rows: Dataset, monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     with pytest.raises(MissingExtraError, match="`tensorflow` is needed to feed tf.data, but is not installed"):
         rows.to_tf_dataset(batch_size=2)
+
+
+class StandIn:
+    """The part of `tf.data` that is called, as its documentation says; TensorFlow itself is a large install."""
+
+    string = "string"
+
+    def __init__(self) -> None:
+        self.data = self
+        self.Dataset = self
+        self.AUTOTUNE = -1
+
+    def TensorSpec(self, shape: Any, dtype: Any) -> tuple[Any, Any]:
+        return tuple(shape), dtype
+
+    def as_dtype(self, kind: Any) -> str:
+        return str(np.dtype(kind))
+
+    def from_generator(self, generator: Any, output_signature: Any) -> Any:
+        self.signature = output_signature
+        return Elements(generator)
+
+
+class Elements:
+    def __init__(self, make: Any) -> None:
+        self.make = make
+        self.ahead: int | None = None
+
+    def map(self, function: Any) -> Elements:
+        return Elements(lambda: (function(item) for item in self.make()))
+
+    def prefetch(self, size: int) -> Elements:
+        self.ahead = size
+        return self
+
+
+def test_to_tf_dataset_hands_over_generator_and_signature(rows: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    tf = StandIn()
+    monkeypatch.setitem(sys.modules, "tensorflow", tf)
+    made = rows.to_tf_dataset(batch_size=2, columns=["x", "text"], label_cols="label")
+    assert tf.signature == {
+        "x": ((None, 2), "float32"),
+        "text": ((None,), "string"),
+        "label": ((None,), "int64"),
+    }
+    assert made.ahead == -1
+    for _ in range(2):  # a pass per epoch
+        features, labels = next(iter(made.make()))
+        assert features["x"].tolist() == [[0.5, 1.0], [2.0, 3.0]]
+        assert labels.tolist() == [0, 1]
+    whole = rows.to_tf_dataset(batch_size=2, prefetch=False, drop_remainder=True)
+    assert tf.signature["x"] == ((2, 2), "float32")
+    assert [batch["n"].tolist() for batch in whole.make()] == [[1, 2]]
+    assert whole.ahead is None
