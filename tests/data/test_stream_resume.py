@@ -273,7 +273,7 @@ def test_a_buffer_whose_rows_are_gone_is_an_error() -> None:
         pass
     other = rows(5)
     other.load_state_dict(stream.state_dict())
-    with pytest.raises(DataError, match=r"The stream ends before row \d+, which its shuffle buffer held"):
+    with pytest.raises(DataError, match=r"ends before row \d+, which was in its shuffle buffer: its data changed"):
         next(iter(other))
 
 
