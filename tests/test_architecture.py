@@ -28,6 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "models": BASE | {"nn", "weights", "hub", "text", "generate"},
     "train": BASE | {"data", "text", "weights", "nn"},
     "tabular": BASE | {"nn", "models", "train", "data"},
+    "inside": BASE | {"nn", "models", "text", "train"},
     "pipelines": BASE | {"models", "text", "media", "generate", "data"},
     "serve": BASE | {"pipelines", "models", "text", "media", "generate", "data", "hub"},
 }

@@ -119,10 +119,18 @@ def fetch(model: Reference) -> None:
 
 @app.command()
 def inspect(
-    model: Reference, tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False
+    model: Reference,
+    tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
+    text: Annotated[str | None, typer.Option(help="a text to look inside the model with")] = None,
+    output: Annotated[Path, typer.Option(help="where the pictures and the page of --text go")] = Path("runs/inspect"),
 ) -> None:
-    """Show what a checkpoint holds: configuration, tensors, sizes."""
+    """Show what a checkpoint holds: configuration, tensors, sizes. With --text, what happens inside on that text:
+    maps of attention and statistics of the layers, as PNG files and one HTML page."""
     from plait.hub import resolve
+
+    if text is not None:
+        typer.echo(_looked_inside(model, text, output))
+        return
     from plait.models.auto import AutoConfig
     from plait.weights.checkpoint import open_checkpoint
 
@@ -305,6 +313,21 @@ def _lines() -> Iterator[str]:
         if not line:
             return
         yield line
+
+
+def _looked_inside(reference: str, text: str, folder: Path) -> Path:
+    """The page about `text` in a model."""
+    from plait.errors import require
+    from plait.inside import look, task_of, write
+    from plait.models import auto
+
+    require("matplotlib", extra="train", purpose="draw attention maps")  # said before a model is loaded
+    config = auto.AutoConfig.from_pretrained(reference)
+    task = "causal_lm" if reference.lower().endswith(".gguf") else task_of(config)
+    loaders = vars(auto).values()
+    loader = next(each for each in loaders if getattr(each, "task", None) == task)
+    model, tokenizer = loader.from_pretrained(reference), auto.AutoTokenizer.from_pretrained(reference)
+    return write(look(model, tokenizer, text, title=reference), folder)
 
 
 def _language_model(reference: str) -> tuple[Any, Any]:
