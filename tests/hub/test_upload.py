@@ -26,6 +26,7 @@ from plait.data import (
     DatasetDict,
     Features,
     Image,
+    IterableDatasetDict,
     Json,
     LargeList,
     List,
@@ -131,6 +132,24 @@ def test_splits_and_configurations_come_together(hub: FakeHub, token: str, tmp_p
     DatasetDict({"train": Dataset.from_dict({"b": ["z"]})}).push_to_hub("org/things", "words")
     card = front(hub.repositories[REPOSITORY]["README.md"])
     assert card["configs"][1]["data_files"] == [{"split": "train", "path": "words/train-*"}]
+
+
+def test_streams_are_read_and_uploaded(hub: FakeHub, token: str, tmp_path: Path) -> None:
+    (tmp_path / "p.png").write_bytes(b"an encoded picture")
+    features = Features({"n": Value("int8"), "p": Image(decode=False)})
+    rows = Dataset.from_dict({"n": [1, 2, 3], "p": [str(tmp_path / "p.png"), None, b"y"]}, features=features)
+    rows.to_iterable_dataset(num_shards=2).push_to_hub("org/things", num_shards=1, split="dev")
+    data = hub.repositories[REPOSITORY]["data/dev-00000-of-00001.parquet"]
+    assert parquet.read_table(io.BytesIO(data)).to_pylist() == [
+        {"n": 1, "p": {"bytes": b"an encoded picture", "path": "p.png"}},
+        {"n": 2, "p": None},
+        {"n": 3, "p": {"bytes": b"y", "path": None}},
+    ]
+    both = IterableDatasetDict({"a": rows.to_iterable_dataset(), "b": rows.take(1).to_iterable_dataset()})
+    both.push_to_hub("org/things", "two", num_shards={"a": 3})
+    card = front(hub.repositories[REPOSITORY]["README.md"])
+    assert [split["num_examples"] for split in card["dataset_info"][1]["splits"]] == [3, 1]
+    assert len([path for path in hub.repositories[REPOSITORY] if path.startswith("two/a-")]) == 3
 
 
 def test_what_a_readme_holds_besides_stays(hub: FakeHub, token: str) -> None:

@@ -282,6 +282,7 @@ class IterableDataset(Described):
     to_json = export.to_json
     to_parquet = export.to_parquet
     to_sql = export.to_sql
+    push_to_hub = export.push_to_hub
 
 
 class _Reading:

@@ -8,6 +8,7 @@ from typing import Any
 
 from plait.data.features import Features
 from plait.data.streams.dataset import IterableDataset
+from plait.data.streams.export import collected
 from plait.errors import ColumnError, nearest
 
 
@@ -78,6 +79,13 @@ class IterableDatasetDict(dict[str, IterableDataset]):
     cast = _on_each("cast")
     cast_column = _on_each("cast_column")
     decode = _on_each("decode")
+
+    def push_to_hub(self, repo_id: str, config_name: str = "default", **options: Any) -> Any:
+        """Upload all splits to a repository of a hub; the options are those of `DatasetDict.push_to_hub`."""
+        from plait.data.dataset_dict import DatasetDict
+
+        read = DatasetDict({split: collected(stream) for split, stream in self.items()})
+        return read.push_to_hub(repo_id, config_name, **options)
 
 
 class _WithSplit(functools.partial[Any]):

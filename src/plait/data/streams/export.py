@@ -84,3 +84,8 @@ def to_parquet(
 def to_sql(self: IterableDataset, name: str, con: Any, batch_size: int | None = None, **options: Any) -> int:
     """Write to a table of a database, and return the number of rows; the options are those of `Dataset.to_sql`."""
     return collected(self).to_sql(name, con, batch_size, **options)
+
+
+def push_to_hub(self: IterableDataset, repo_id: str, config_name: str = "default", **options: Any) -> Any:
+    """Upload to a repository of a hub; the options are those of `Dataset.push_to_hub`."""
+    return collected(self).push_to_hub(repo_id, config_name, **options)
