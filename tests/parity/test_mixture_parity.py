@@ -70,6 +70,20 @@ def test_the_balance_of_the_load(name: str, padding: str, tmp_path: Path) -> Non
     assert torch.equal(ours(**inputs, labels=labels).loss, mine.loss)
 
 
+def test_the_balance_joins_the_loss_of_every_task(tmp_path: Path) -> None:
+    """The reference's classifiers take the option and leave it without effect."""
+    theirs = reference(CASES["mixtral"], "sequence_classification", router_aux_loss_coef=0.3)
+    theirs.save_pretrained(tmp_path)
+    ours = load(tmp_path, "sequence_classification")
+    inputs = batch(CASES["mixtral"], "sequence_classification", None)
+    labels = torch.tensor([0, 2, 1])
+    mine, plain = ours(**inputs, labels=labels, output_router_logits=True), ours(**inputs, labels=labels)
+    assert difference(plain.loss, theirs(**inputs, labels=labels, output_router_logits=True).loss) <= TOLERANCE
+    assert difference(mine.loss, plain.loss + 0.3 * mine.aux_loss) <= TOLERANCE
+    assert torch.equal(mine.loss_terms.mean(), mine.loss)
+    assert float(mine.aux_loss) > 1
+
+
 def test_scores_of_routers_without_a_weighed_balance(tmp_path: Path) -> None:
     theirs = reference(CASES["deepseek_v3"], "causal_lm")
     theirs.save_pretrained(tmp_path)
