@@ -247,6 +247,7 @@ REPOSITORIES: dict[str, tuple[dict[str, str], list[str | None]]] = {
     ),
     "shards with a name": ({"data/big-00000-of-00002.csv": "a\n1\n", "data/big-00001-of-00002.csv": "a\n2\n"}, [None]),
     "files of another kind": ({"train.csv": "a\n1\n", "test.csv": "a\n2\n", "notes.json": "{}", "x.py": ""}, [None]),
+    "tabs": ({"train.tsv": "a\tb\n1\tx, y\n"}, [None]),
     "text": ({"train.txt": "one\ntwo\n", "test.txt": "three"}, [None]),
 }  # fmt: skip
 

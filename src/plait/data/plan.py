@@ -96,6 +96,8 @@ def plan_of(
     plan = Plan(format=format, files=files, features=features, options=dict(options or {}))
     _add_configuration(plan, configuration, path)
     every = [file for several in files.values() for file in several]
+    if format == "csv" and {plain_suffix(file) for file in every} == {".tsv"} and "delimiter" not in plan.options:
+        plan.options.setdefault("sep", "\t")
     plan.features = reader_class(format).common(every, plan.features, plan.options)
     return plan
 
