@@ -22,6 +22,7 @@ REFERENCES = {
     "gemma3_text": "Gemma3TextConfig",
     "glm4": "Glm4Config",
     "gpt2": "GPT2Config",
+    "gpt_neo": "GPTNeoConfig",
     "gpt_neox": "GPTNeoXConfig",
     "opt": "OPTConfig",
     "phi": "PhiConfig",
@@ -227,6 +228,15 @@ def test_residual_weights_begin_smaller() -> None:
         (
             {"model_type": "smollm3", "no_rope_layers": [1, 0]},
             "`no_rope_layers` must hold 1 (rotary) or 0 for each of the 36 layers, but is [1, 0] (config.json of x).",
+        ),
+        (
+            {"model_type": "gpt_neo", "attention_types": [[["global", "near"], 12]]},
+            "`attention_types` must name global or local for each of the 24 layers, as in [[['global', 'local'], 12]], "
+            "but is [[['global', 'near'], 12]] (config.json of x).",
+        ),
+        (
+            {"model_type": "gpt_neo", "attention_types": [["global", "local", 12]]},
+            "but is [['global', 'local', 12]] (config.json of x).",
         ),
         (
             {"model_type": "gpt2", "n_head": 7},

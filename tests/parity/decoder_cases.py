@@ -41,6 +41,10 @@ GPT = {
 }
 GPT["n_head"] = GPT.pop("num_attention_heads")
 
+NEO = {key: value for key, value in SIZES.items() if key not in ("num_attention_heads", "num_hidden_layers")}
+NEO |= {"num_heads": 4, "num_layers": 3, "max_position_embeddings": 40, "layer_norm_epsilon": 1e-3, "window_size": 5}
+NEO |= {"attention_types": [[["global", "local"], 1], [["global"], 1]]}
+
 UNGATED = {**SIZES, "intermediate_size": 40, "layer_norm_eps": 1e-3}
 HALF = {"rope_parameters": {"rope_type": "default", "rope_theta": 100.0, "partial_rotary_factor": 0.5}}
 # Texts of 24 tokens are longer than one of the two original lengths.
@@ -235,6 +239,18 @@ DECODERS: dict[str, tuple[str, dict[str, Any], tuple[str, ...]]] = {
         {**UNGATED, **HALF, "num_key_value_heads": 2, "qk_layernorm": True, "tie_word_embeddings": True},
         LANGUAGE,
     ),
+    "gpt_neo": ("GPTNeoConfig", NEO, ALL),
+    "gpt_neo-untied": (
+        "GPTNeoConfig",
+        {
+            **NEO,
+            "attention_types": [[["local", "local", "global"], 1]],
+            "activation_function": "relu",
+            "intermediate_size": 40,
+            "tie_word_embeddings": False,
+        },
+        LANGUAGE,
+    ),
     "gpt_neox": ("GPTNeoXConfig", {**UNGATED, **HALF}, ALL),
     "gpt_neox-sequential-tied": (
         "GPTNeoXConfig",
@@ -370,6 +386,13 @@ CHANGED: dict[str, tuple[str, dict[str, Any], str | None]] = {
     "phi scale": ("phi", {}, "scale"),
     "phi norm": ("phi", {}, "layers.1.input_layernorm.bias"),
     "phi query norm": ("phi-grouped-normed", {}, "layers.1.self_attn.q_layernorm.bias"),
+    "gpt_neo eps": ("gpt_neo", {"layer_norm_epsilon": 1e-2}, None),
+    "gpt_neo window": ("gpt_neo", {"window_size": 4}, None),
+    "gpt_neo layers": ("gpt_neo", {"attention_types": [[["local", "global"], 1], [["global"], 1]]}, None),
+    "gpt_neo activation": ("gpt_neo", {"activation_function": "gelu"}, None),
+    "gpt_neo output bias": ("gpt_neo", {}, "h.1.attn.attention.out_proj.bias"),
+    "gpt_neo query": ("gpt_neo", {}, "h.2.attn.attention.q_proj.weight"),
+    "gpt_neo position": ("gpt_neo", {}, "wpe.weight"),
     "gpt_neox eps": ("gpt_neox", {"layer_norm_eps": 1e-2}, None),
     "gpt_neox theta": ("gpt_neox", {"rope_parameters": {**HALF["rope_parameters"], "rope_theta": 200.0}}, None),
     "gpt_neox scale": ("gpt_neox", {}, "scale"),

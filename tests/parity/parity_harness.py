@@ -278,7 +278,7 @@ _ATTENDED = {
     **dict.fromkeys(
         ["RobertaLayer", "XLMRobertaLayer", "ElectraLayer", "MPNetLayer", "AlbertLayer", "DebertaV2Layer"], "attention"
     ),
-    "GPT2Block": "<ln_2",
+    **dict.fromkeys(["GPT2Block", "GPTNeoBlock"], "<ln_2"),
     "GPTNeoXLayer": "attention",
     "OPTDecoderLayer": "<final_layer_norm",
     "PhiDecoderLayer": "self_attn",

@@ -75,6 +75,15 @@ OWN: dict[str, dict[str, Any]] = {
         "v_head_dim": 16,
     },
     "gpt2": {"n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 99, "vocab_size": 500, "initializer_range": RANGE},
+    "gpt_neo": {
+        "hidden_size": 64,
+        "num_heads": 4,
+        "num_layers": 2,
+        "attention_types": [[["global", "local"], 1]],
+        "max_position_embeddings": 100,
+        "vocab_size": 500,
+        "initializer_range": RANGE,
+    },
     "opt": {
         "hidden_size": 64,
         "ffn_dim": 96,

@@ -25,6 +25,7 @@ FAMILIES = (
     "gemma3_text",
     "glm4",
     "gpt2",
+    "gpt_neo",
     "gpt_neox",
     "llama",
     "marian",
