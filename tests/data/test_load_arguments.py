@@ -69,6 +69,15 @@ def test_what_has_no_effect_is_said(path: str, caplog: pytest.LogCaptureFixture)
     assert "verification_mode='no_checks' has no effect: digests are always checked" in caplog.text
 
 
+def test_a_file_has_no_configurations(path: str) -> None:
+    for options in ({"name": "x"}, {"data_files": "b.csv"}, {"data_dir": "d"}):
+        ((argument, value),) = options.items()
+        with pytest.raises(OptionError) as caught:
+            load_dataset(path, **options)
+        assert str(caught.value) == f"{path} is a file, so {argument}={value!r} means nothing: leave it out."
+    assert load_dataset("csv", "mine", data_files=path, split="train").info.config_name == "mine"
+
+
 def test_revision_and_token_are_for_hubs(path: str, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO", logger="plait.data"):
         load_dataset("csv", data_files=path, revision="main")

@@ -77,7 +77,11 @@ def plan_of(
     format: str | None = None
     if path in READERS:
         format, files = path, _of_format(path, name, data_dir, data_files, fetch)
+        configuration = Configuration(name=name or "default")
     elif Path(path).expanduser().is_file() or is_address(path) and not _is_page(path):
+        for argument, value in {"name": name, "data_dir": data_dir, "data_files": data_files}.items():
+            if value is not None:
+                raise OptionError(f"{path} is a file, so {argument}={value!r} means nothing: leave it out.")
         files = data_files_of({"train": path}, fetch=fetch)
     elif Path(path).expanduser().is_dir():
         if not path.startswith((".", "/", "~")) and path.count("/") < 2:
