@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from plait.data import (
     Value,
     concatenate_datasets,
 )
+from plait.data.streams.block import joined
 from plait.errors import ColumnError, DataError, OptionError
 
 ROWS = {"n": list(range(23)), "t": [f"row {number}" for number in range(23)], "x": [number / 4 for number in range(23)]}
@@ -491,6 +493,33 @@ def test_options_without_effect_say_so(caplog: pytest.LogCaptureFixture) -> None
         stream().batch(3, by_column="n")
     assert "num_threads has no effect" in caplog.text
     assert "batch_size and drop_last_batch have no effect" in caplog.text
+
+
+def test_large_blocks_are_not_copied_for_every_row(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Files come in blocks of tens of thousands of rows; taking turns copies each row once or twice, not each block."""
+    for name in ("a", "b"):
+        Dataset.from_dict({"n": list(range(20_000))}).to_csv(tmp_path / f"{name}.csv")
+    copied: list[int] = []
+
+    def counted(blocks: Any) -> Any:
+        found = joined(blocks)
+        copied.append(len(found))
+        return found
+
+    monkeypatch.setattr("plait.data.streams.mix.joined", counted)
+    files = ours.load_dataset("csv", data_files=str(tmp_path / "*.csv"), split="train", streaming=True)
+    order = [row["n"] for row in files.shuffle(seed=0, buffer_size=50)]
+    assert Counter(order) == Counter([*range(20_000), *range(20_000)])
+    assert sum(copied) == 40_000
+
+
+def test_a_function_over_one_column_opens_no_pictures(tmp_path: Path) -> None:
+    missing = Features({"p": ours.Image(), "n": Value("int64")})
+    rows = Dataset.from_dict({"p": [{"path": "/nowhere.png", "bytes": None}] * 3, "n": [1, 2, 3]}, missing)
+    chosen = rows.to_iterable_dataset().filter(lambda n: n > 1, input_columns="n")
+    in_batches = rows.to_iterable_dataset().filter(lambda n: [i > 1 for i in n], input_columns="n", batched=True)
+    assert [row["n"] for row in chosen.select_columns("n")] == [2, 3]
+    assert [row["n"] for row in in_batches.remove_columns("p")] == [2, 3]
 
 
 def test_filter_by_an_expression() -> None:

@@ -17,7 +17,7 @@ from plait.data.encode import to_arrow
 from plait.data.features import ClassLabel, Features, FeatureType, Value, arrow_of
 from plait.data.formats import PythonFormatter
 from plait.data.schema import feature_of
-from plait.data.table import BLOCK_BYTES, BLOCK_ROWS
+from plait.data.table import BLOCK_BYTES, BLOCK_ROWS, missing_column
 from plait.errors import DataError
 
 
@@ -85,6 +85,16 @@ class Rows:
 
 
 Block: TypeAlias = Columns | Rows
+
+
+def only(block: Columns, names: Iterable[str]) -> Columns:
+    """Some of the columns, in the order given; raises `ColumnError` for one that is not there."""
+    arrays, features = {}, {}
+    for name in names:
+        if name not in block.arrays:
+            raise missing_column(name, block.arrays)
+        arrays[name], features[name] = block.arrays[name], block.features[name]
+    return Columns(arrays, Features(features), len(block))
 
 
 def joined(blocks: Sequence[Block]) -> Block:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from plait.data.features import Features, FeatureType, List
-from plait.data.streams.block import Block, Columns, Rows, by_column, inferred, typed
+from plait.data.streams.block import Block, Columns, Rows, by_column, inferred, only, typed
 from plait.data.streams.chain import Cursor, Link, Position, Stream
 from plait.data.streams.mix import Concatenate
 from plait.data.table import BLOCK_ROWS, missing_column
@@ -40,8 +40,7 @@ class Select(Each):
 
     def changed(self, block: Block) -> Block:
         if isinstance(block, Columns):
-            arrays = {name: _present(block.arrays, name) for name in self.names}
-            return Columns(arrays, Features({name: block.features[name] for name in self.names}), len(block))
+            return only(block, self.names)
         return Rows([{name: _present(row, name) for name in self.names} for row in block.items])
 
 
@@ -193,13 +192,12 @@ class Groups(Link):
     def blocks(self, position: Position) -> Iterator[tuple[Block, Position]]:
         cursor = Cursor(self.input, position)
         group: list[dict[str, Any]] = []
-        while cursor.more():
-            block, number = cursor.next_place()
-            (row,) = block.slice(number, number + 1).rows()
-            if group and any(_present(row, name) != group[0][name] for name in self.names):
-                yield Rows([by_column(group)]), cursor.position(back=1)
-                group = []
-            group.append(row)
+        while (block := cursor.take()) is not None:
+            for index, row in enumerate(block.rows()):
+                if group and any(_present(row, name) != group[0][name] for name in self.names):
+                    yield Rows([by_column(group)]), cursor.position(back=len(block) - index)
+                    group = []
+                group.append(row)
         if group:
             yield Rows([by_column(group)]), cursor.position()
 

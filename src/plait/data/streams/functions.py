@@ -16,7 +16,7 @@ from plait.data.expression import rows_where
 from plait.data.features import Features
 from plait.data.returned import as_table
 from plait.data.schema import features_of
-from plait.data.streams.block import Block, Columns, Rows, by_row, inferred, typed
+from plait.data.streams.block import Block, Columns, Rows, by_row, inferred, only, typed
 from plait.data.streams.chain import Cursor, Link, Pace, Position
 from plait.data.streams.show import Show
 from plait.data.table import Table
@@ -151,10 +151,15 @@ class Filter(Function):
         return self.input.ordered
 
     def over_rows(self, call: Call, block: Block, first: int) -> Block | None:
-        return _where(block, call.over(self.show.rows(block), range(first, first + len(block))))
+        return _where(block, call.over(self.show.rows(self._seen(block)), range(first, first + len(block))))
+
+    def _seen(self, block: Block) -> Block:
+        """The columns that the function gets: the others need not be decoded."""
+        names = self.call.input_columns
+        return only(block, names) if names is not None and isinstance(block, Columns) else block
 
     def over_batch(self, call: Call, block: Block, first: int) -> Block | None:
-        batch = self.show.batch(block)
+        batch = self.show.batch(self._seen(block))
         (results,) = call.over([batch], [list(range(first, first + len(block)))])
         found = results.to_pylist() if isinstance(results, pa.Array | pa.ChunkedArray) else list(results)
         if len(found) != len(block):

@@ -242,13 +242,16 @@ class _Turns:
 
 
 def _gathered(picked: list[tuple[Block, int]]) -> Block:
-    """Rows of several blocks as one block, in the order given."""
-    starts: dict[int, int] = {}
-    blocks: list[Block] = []
+    """Rows of several blocks as one block, in the order given; of large blocks only the span in question is copied."""
+    spans: dict[int, tuple[Block, int, int]] = {}
+    for block, row in picked:
+        _, low, high = spans.get(id(block), (block, row, row))
+        spans[id(block)] = (block, min(low, row), max(high, row))
+    parts: list[Block] = []
+    shifts: dict[int, int] = {}  # from the number of a row in its block to its number in the whole
     total = 0
-    for block, _ in picked:
-        if id(block) not in starts:
-            starts[id(block)] = total
-            total += len(block)
-            blocks.append(block)
-    return joined(blocks).take([starts[id(block)] + row for block, row in picked])
+    for number, (block, low, high) in spans.items():
+        parts.append(block.slice(low, high + 1))
+        shifts[number] = total - low
+        total += high + 1 - low
+    return joined(parts).take([shifts[id(block)] + row for block, row in picked])
