@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -195,3 +196,73 @@ def test_pictures(shared: Any) -> None:
     assert ours["q"][:] == list(range(12))
     assert [picture.tobytes() for picture in ours["p"]] == [picture.tobytes() for picture in theirs["p"]]
     assert ours[0]["p"].size == (2, 3)
+
+
+def changes(seed: int, *, batched: bool) -> Any:
+    """A function that sets, deletes and returns columns, each row (or batch) other ones, the same at every call."""
+    source = random.Random(seed)
+    chances = [source.random() ** 3 for _ in range(8)]
+    alike = source.random() < 0.3
+
+    def function(row: dict[str, Any]) -> dict[str, Any]:
+        first = 0 if alike else row["i"][0] if batched else row["i"]
+        chosen = random.Random(seed * 1000 + first)
+
+        def happens(index: int) -> bool:
+            return chosen.random() < chances[index]
+
+        def cell(value: Any) -> Any:
+            return [value] * count if batched else value
+
+        count = len(row["i"]) if batched else 1
+        given = row if happens(0) else {}
+        if happens(1):
+            row.pop("t", None)
+        if happens(2):
+            row["n"] = cell([5])
+        if happens(3):
+            row["q"] = cell(3)
+        if happens(4):
+            given["z"] = cell(chosen.choice([1, 2, None]))
+        if happens(5):
+            given["i"] = cell(chosen.choice([7, 3]))
+        if happens(6):
+            given["t"] = cell("new")
+        if happens(7):
+            row.pop("n", None)
+        return {**row} if chosen.random() < 0.1 else given
+
+    return function
+
+
+def applied(dataset: Dataset, function: Any, size: int | None) -> dict[str, list[Any]]:
+    """What a map is, written down plainly: what a row holds afterwards, and over it what was returned."""
+    found = []
+    for start in range(0, len(dataset), size or 1):
+        part = [dict(row) for row in dataset.to_list()[start : start + (size or 1)]]
+        if size is None:
+            returned = function(part[0])
+            found.append({**part[0], **returned})
+        else:
+            batch = {name: [row[name] for row in part] for name in dataset.column_names}
+            returned = function(batch)
+            whole = {**batch, **returned}
+            found += [{name: whole[name][index] for name in whole} for index in range(len(part))]
+    names = dict.fromkeys(name for row in found for name in row)
+    return {name: [row.get(name) for row in found] for name in names}
+
+
+@pytest.mark.parametrize("size", [None, 7])
+@pytest.mark.parametrize("wide", [False, True])
+def test_any_function(size: int | None, wide: bool, shared: Any) -> None:
+    # around 100 rows, where the second block begins, and with a column that is decoded only when it is looked at
+    for seed in range(40):
+        dataset = rows(60 + 2 * seed)
+        if wide:
+            dataset = dataset.add_column("x", ["y" * 300] * len(dataset))
+        function = changes(seed, batched=size is not None)
+        options: dict[str, Any] = {} if size is None else {"batched": True, "batch_size": size}
+        alone = dataset.map(function, **options)
+        assert alone.to_dict() == applied(dataset, function, size), seed
+        together = dataset.map(function, num_proc=3, **options)
+        same(together, alone)

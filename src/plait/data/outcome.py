@@ -2,7 +2,9 @@
 
 A column that the function returns as it got it is not written: it stays shared with the parent. From the first block in
 which a column differs, the column is written; what lies before that block is copied from the parent (or is null, for a
-column that is new). If the function changes the number of rows, no column can be shared from there on.
+column that is new). If the function changes the number of rows, no column can be shared from there on. A column that
+the function deleted from every row is gone; one that it deleted from some is null there. None of this hangs on how the
+rows are divided into blocks.
 """
 
 from __future__ import annotations
@@ -77,6 +79,7 @@ class Outcome:
         self._keep_types = keep_types
         self._read = 0  # rows of the parent that are done
         self._shared: dict[str, None] = dict.fromkeys(self.kept)
+        self._gone: dict[str, None] = {}  # deleted from every row so far
         self._writers: dict[str, ColumnWriter] = {}
         self._order = list(self.kept)
         self._resized = False
@@ -103,8 +106,8 @@ class Outcome:
         unchanged = set(unchanged)
         if count != len(block):
             self._resize()
-        for name in [*gone, *(name for name in self._order if replaced and name not in given)]:
-            self._drop(name)
+        deleted = {*gone, *(name for name in self.kept if replaced and name not in given)} & {*self.kept}
+        self._delete(deleted, given)
         for name, values in given.items():
             if name not in self._shared and name not in self._writers:
                 self._begin(name, shared=name in unchanged and self._read == 0 and not self._resized)
@@ -114,7 +117,7 @@ class Outcome:
                 self._writers[name].append(self._parents(name, block))
             elif name in self._writers:
                 self._write(name, values)
-        self._fill(block, given, count)
+        self._fill(block, given, deleted, count)
         self.num_rows += count
         self._read += len(block)
 
@@ -131,12 +134,12 @@ class Outcome:
             return array
         return to_arrow(array, feature=self.declared[name], column=name, first_row=self.num_rows)
 
-    def _fill(self, block: Block, given: Mapping[str, Any], count: int) -> None:
-        """Columns that the function did not return keep their values; new ones of other blocks are null here."""
+    def _fill(self, block: Block, given: Mapping[str, Any], deleted: set[str], count: int) -> None:
+        """Columns that the function did not return keep their values; deleted ones, and new ones, are null here."""
         for name, writer in self._writers.items():
-            if name in given:
+            if name in given or name in self._gone:
                 continue
-            if name not in self.kept:
+            if name not in self.kept or name in deleted:
                 writer.append(pa.nulls(count))
             elif count == len(block):
                 writer.append(self._parents(name, block))
@@ -186,16 +189,22 @@ class Outcome:
         before = set(names[: names.index(name)])
         return max((place + 1 for place, other in enumerate(self._order) if other in before), default=0)
 
-    def _drop(self, name: str) -> None:
-        """A column is gone: in all rows if in the first, else it is null where it is gone."""
-        if self._read == 0 and name in self.kept:
-            self.kept.remove(name)
-            self._order.remove(name)
-            self._shared.pop(name, None)
-        elif name in self.kept:
-            if name in self._shared:
+    def _delete(self, deleted: set[str], given: Mapping[str, Any]) -> None:
+        """Columns that a block does not have, and those that it has after all."""
+        for name in self.kept:
+            if name in deleted and self._read == 0:
+                self._shared.pop(name, None)
+                self._gone[name] = None
+            elif name in deleted and name in self._shared:
                 self._begin(name, shared=False)
-            self.kept.remove(name)
+            elif name not in deleted and name in self._gone:
+                self._gone.pop(name)
+                if name in self._writers:
+                    self._writers[name].append(pa.nulls(self.num_rows))
+                else:
+                    self._begin(name, shared=False)
+        for name in [name for name in self._shared if name not in self.kept and name not in given]:
+            self._begin(name, shared=False)  # one that was to be removed, and came back before this block only
 
     def _write(self, name: str, values: Any) -> None:
         """Write what the function returned for one column."""
@@ -217,6 +226,8 @@ class Outcome:
         if self._shared and self.num_rows < parent.num_rows:  # rows dropped at the end (drop_last_batch)
             parent = parent.view(range(self.num_rows))
         for name in self._order:
+            if name in self._gone:
+                continue
             if name in self._shared:
                 columns[name] = parent.columns[name]
                 features[name] = (self.declared or self.features).get(name, self.features[name])

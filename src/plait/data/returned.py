@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Mapping
-from operator import is_, itemgetter
+from contextlib import suppress
+from itertools import chain, repeat
+from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -40,10 +42,14 @@ def take_rows(
         )
     itself = source.plain and all(builtins.map(is_, inputs, results))
     fields, ragged = _columns(results)
-    if source.plain and not itself:
+    gone: list[str] = []
+    if source.plain and not _untouched(source, block, inputs):
         # what the function set in the row that it was given counts as well, below what it returned
-        fields = _set_in_place(source, block, inputs) | fields
-    gone = _deleted(source, inputs, outcome.kept) if itself else []
+        if not itself:
+            fields = _in_order(_set_in_place(source, block, inputs) | fields, inputs, results)
+        gone, some = _deleted(source, inputs, [name for name in outcome.kept if name not in fields])
+        fields |= {name: [_ABSENT] * len(inputs) for name in some}
+        ragged = ragged or not itself or bool(some)
     given, unchanged = {}, []
     for name, values in fields.items():
         if itself and name in removed:
@@ -53,7 +59,7 @@ def take_rows(
         given[name] = values
         if name in outcome.table.columns and source.same(block, name, values, batched=False):
             unchanged.append(name)
-    outcome.add(block, given, count=len(block), unchanged=unchanged, gone=[name for name in gone if name not in given])
+    outcome.add(block, given, count=len(block), unchanged=unchanged, gone=gone)
 
 
 def _columns(results: list[Any]) -> tuple[dict[str, list[Any]], bool]:
@@ -65,10 +71,13 @@ def _columns(results: list[Any]) -> tuple[dict[str, list[Any]], bool]:
         rows = [row if isinstance(row, dict) else {} if row is None else dict(row) for row in results]
     first = next((list(names(row)) for row in rows if length(row)), [])
     if set(builtins.map(length, rows)) == {len(first)}:
-        try:
-            return {name: [row[name] for row in rows] for name in first}, False
-        except KeyError:
-            pass
+        # a row that came back would fetch with row[name] what it lacks, in place of another column that it has
+        if not any(issubclass(kind, LazyDict) for kind in set(builtins.map(type, rows))):
+            with suppress(KeyError):
+                return {name: [row[name] for row in rows] for name in first}, False
+        columns = {name: [dict.get(row, name, _ABSENT) for row in rows] for name in first}
+        if not any(any(builtins.map(is_, values, repeat(_ABSENT))) for values in columns.values()):
+            return columns, False
     every = dict.fromkeys(name for row in rows for name in names(row))
     return {name: [dict.get(row, name, _ABSENT) for row in rows] for name in every}, True
 
@@ -87,30 +96,51 @@ def _filled(source: Source, block: Block, inputs: list[Any], values: list[Any], 
 
 
 def _set_in_place(source: Source, block: Block, inputs: list[Any]) -> dict[str, list[Any]]:
-    """The columns that a function set in the rows it was given."""
+    """The columns that a function set in the rows it was given; `_ABSENT` where it did not."""
     found: dict[str, list[Any]] = {}
     names = source.reader.ahead
-    if set(builtins.map(dict.__len__, inputs)) == {len(names)}:  # as handed out, unless a value was replaced
-        try:
-            if all(all(builtins.map(is_, builtins.map(itemgetter(n), inputs), block.values(n))) for n in names):
-                return found
-        except KeyError:
-            pass
-    extra = {name for row in inputs if dict.__len__(row) != len(names) for name in dict.__iter__(row)}
-    for name in dict.fromkeys([*names, *sorted(extra)]):
+    for name in dict.fromkeys(chain(names, *builtins.map(dict.__iter__, inputs))):
         values = [dict.get(row, name, _ABSENT) for row in inputs]
         if name in source.reader.names:
             before = block.values(name)
-            values = [old if new is _ABSENT else new for old, new in zip(before, values, strict=True)]
-            if all(builtins.map(is_, before, values)):
+            if all(new is _ABSENT or new is old for old, new in zip(before, values, strict=True)):
                 continue
-        found[name] = [None if value is _ABSENT else value for value in values]
+        found[name] = values
     return found
 
 
-def _deleted(source: Source, inputs: list[Any], kept: list[str]) -> list[str]:
-    """The columns that a function deleted from every row."""
-    return [name for name in kept if all(source.reader.deleted(row, name) for row in inputs)]
+def _in_order(fields: dict[str, list[Any]], inputs: list[Any], results: list[Any]) -> dict[str, list[Any]]:
+    """Columns in the order in which rows name them, so that it does not hang on how they are divided into blocks."""
+    order: dict[str, None] = {}
+    for row, result in zip(inputs, results, strict=True):
+        order.update(dict.fromkeys(dict.__iter__(row)))
+        order.update(dict.fromkeys(dict.__iter__(result) if isinstance(result, dict) else result or ()))
+    return {name: fields[name] for name in order if name in fields}
+
+
+def _untouched(source: Source, block: Block, inputs: list[Any]) -> bool:
+    """Whether rows are as they were handed out: nothing set, nothing deleted, and nothing more decoded."""
+    names = source.reader.ahead
+    if set(builtins.map(dict.__len__, inputs)) != {len(names)}:
+        return False
+    if isinstance(inputs[0], LazyDict) and min(builtins.map(attrgetter("at"), inputs)) < 0:
+        return False  # decoded altogether, and as long as it was: something was deleted from it
+    try:
+        return all(all(builtins.map(is_, builtins.map(itemgetter(n), inputs), block.values(n))) for n in names)
+    except KeyError:
+        return False
+
+
+def _deleted(source: Source, inputs: list[Any], names: list[str]) -> tuple[list[str], list[str]]:
+    """The columns that a function deleted from every row, and those that it deleted from some."""
+    every, some = [], []
+    for name in names:
+        deleted = [source.reader.deleted(row, name) for row in inputs]
+        if all(deleted):
+            every.append(name)
+        elif any(deleted):
+            some.append(name)
+    return every, some
 
 
 # --- what is made of the result of a batch ---
@@ -131,7 +161,8 @@ def take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: T
         )
     itself = result is batch and isinstance(batch, LazyDict)
     fields = dict(dict.items(batch)) if itself else dict(result)
-    count = _count(fields, block, kept=[name for name in outcome.kept if name not in fields])
+    deleted = [name for name in outcome.kept if isinstance(batch, LazyDict) and batch.deleted(name)]
+    count = _count(fields, block, kept=[name for name in outcome.kept if name not in fields and name not in deleted])
     if source.plain and not itself and count == len(block):
         changed = {
             name: values for name, values in dict.items(batch) if not source.same(block, name, values, batched=True)
@@ -144,7 +175,7 @@ def take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: T
         given[name] = values
         if name in outcome.table.columns and count == len(block) and source.same(block, name, values, batched=True):
             unchanged.append(name)
-    gone = [name for name in outcome.kept if batch.deleted(name)] if itself else []
+    gone = [name for name in deleted if name not in given]
     outcome.add(block, given, count=count, unchanged=unchanged, gone=gone)
 
 

@@ -1,9 +1,9 @@
 """Rows shared out to workers, complete: what a worker is sent, what it hands back, and how that becomes one result.
 
 A worker gets a `Job` (the data set, whose columns it maps from their files, and the function) and pieces of
-neighbouring rows. Of every piece it hands back a `Share`: the new and changed columns, block by block, in an Arrow file,
-or for a filter the numbers of the rows that stay. The process that asked takes the shares in the order of the rows,
-through the same `Outcome` as if it had called the function itself; so the result does not depend on who did the work.
+neighbouring rows. Of every piece it hands back a `Share`: the new and changed columns, block by block, in an Arrow
+file, or for a filter the numbers of the rows that stay. The process that asked takes the shares in the order of the
+rows, through the same `Outcome` as if it had called the function itself; so the result does not depend on who did it.
 """
 
 from __future__ import annotations
@@ -130,7 +130,6 @@ class _Record:
     ) -> None:
         """Write down the outcome of one block; see `Outcome.add`."""
         unchanged, gone = set(unchanged), list(gone)
-        self.kept = [name for name in self.kept if name not in gone and (not replaced or name in given)]
         arrays, ways = {}, {}
         for name, values in given.items():
             if name in unchanged:
