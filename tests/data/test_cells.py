@@ -49,7 +49,8 @@ def test_rows_of_several_chunks_and_slices_of_buffers() -> None:
     assert tail[2] == expected(COLUMNS, numbers[2])
 
 
-def test_columns_of_several_files_and_views_keep_their_order(tmp_path: Path) -> None:
+def test_columns_of_several_files_and_views_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
     Dataset.from_dict(COLUMNS).save_to_disk(tmp_path / "rows")
     stored = load_from_disk(tmp_path / "rows").shuffle(seed=1)
     plain = [dict(row) for row in stored]
