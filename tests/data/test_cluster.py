@@ -111,6 +111,31 @@ def with_a_running_ray(stored: Dataset) -> None:
     assert sorted(doubled["b"][:]) == [2 * a for a in range(2, 9)]
 
 
+class NotStarted:
+    """Notes how Ray would be started."""
+
+    def init(self, **options: Any) -> None:
+        self.options = {**options, "statistics": os.environ.get("RAY_USAGE_STATS_ENABLED")}
+
+
+def test_a_cluster_at_an_address_is_connected_to_and_not_started(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    from plait.data.cluster import _start
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    fake = NotStarted()
+    always = {"logging_level": logging.WARNING, "configure_logging": False, "statistics": "0"}
+    with caplog.at_level(logging.INFO, logger="plait.data"):
+        _start(fake, 3, "/tmp/x")
+        assert fake.options == {**always, "num_cpus": 3, "include_dashboard": False, "_temp_dir": "/tmp/x"}
+        monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+        _start(fake, 3, "/tmp/x")
+        assert fake.options == always  # Ray reads the address itself
+    assert caplog.messages[-1] == "connecting to the Ray cluster at 10.0.0.1:6379"
+    assert "RAY_USAGE_STATS_ENABLED" not in os.environ
+
+
 def test_what_is_no_ray_data_set_is_refused() -> None:
     with pytest.raises(OptionError) as found:
         Dataset.from_ray([1, 2])
