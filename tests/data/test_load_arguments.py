@@ -55,6 +55,13 @@ def test_what_is_refused(options: dict[str, Any], message: str, path: str) -> No
     assert str(caught.value) == message
 
 
+def test_nothing_is_named() -> None:
+    with pytest.raises(
+        OptionError, match=r"^Say what to load: a format \(csv, json, .*\), a file, a folder, or a name"
+    ):
+        load_dataset(" ")
+
+
 def test_a_misspelt_argument_names_the_nearest(path: str) -> None:
     with pytest.raises(OptionError, match=r"has no option 'cache_dri'. Did you mean 'cache_dir'\? Options are sep, "):
         load_dataset("csv", data_files=path, cache_dri="x")

@@ -17,7 +17,7 @@ import soundfile
 from PIL import Image as Pillow
 
 from plait.data import Audio, ClassLabel, Image, List, Value, load_dataset
-from plait.errors import DataError, IntegrityError
+from plait.errors import DataError, IntegrityError, NotFoundError
 
 
 def picture(shade: int) -> bytes:
@@ -107,6 +107,12 @@ def test_metadata_above_the_splits_belongs_to_all(tmp_path: Path) -> None:
     assert {name: part["y"][:] for name, part in ours.items()} == {"train": [5], "test": [6]}
     assert ours["train"].features["mask"] == Image()
     assert ours["test"].table.to_arrow().to_pylist()[0]["mask"] is None
+
+
+def test_folders_without_pictures(tmp_path: Path) -> None:
+    folder = write(tmp_path / "x", {"a.csv": "a\n"})
+    with pytest.raises(NotFoundError, match=r"^None of the 1 files is of a kind that imagefolder reads: \.jpg, "):
+        load_dataset("imagefolder", data_dir=str(folder), keep_in_memory=True)
 
 
 def test_several_files_of_a_row(tmp_path: Path) -> None:

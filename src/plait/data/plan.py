@@ -69,6 +69,8 @@ def plan_of(
     storage_options: Mapping[str, Any] | None = None,
 ) -> Plan:
     """What `load_dataset(path, name, …)` reads. Files elsewhere are fetched, archives unpacked."""
+    if not path.strip():
+        raise OptionError(f"Say what to load: a format ({', '.join(READERS)}), a file, a folder, or a name at a hub.")
     access = access or Access()
     home = None if access.cache_dir is None else Path(access.cache_dir).expanduser()
     fetch = Fetcher(access=access, storage_options=storage_options, home=home)

@@ -154,7 +154,7 @@ class Chooser:
                 f"not run. Name the files to read with data_files=…, of the repository or at the addresses that the "
                 f"script names, or ask its authors for Parquet files."
             )
-        shown = ", ".join(names[:10]) or "nothing"
+        shown = ", ".join(plain_names(names)[:10]) or "nothing"
         return NoDataFiles(f"{self.place} holds no data files of a known format. It holds {shown}.")
 
 

@@ -20,7 +20,7 @@ from plait.data.locate import split_in
 from plait.data.pictures import Audio, Image
 from plait.data.readers.base import Reader
 from plait.data.suffixes import IMAGES, METADATA, SOUNDS, format_of
-from plait.errors import DataError
+from plait.errors import DataError, NotFoundError
 from plait.hub.names import path_problem
 
 log = logger("data")
@@ -61,6 +61,9 @@ class FolderReader(Reader):
         if features is not None or described:
             return features
         media = [path for path in files if path.suffix.lower() in cls.SUFFIXES]
+        if not media:
+            kinds = ", ".join(cls.SUFFIXES)
+            raise NotFoundError(f"None of the {len(files)} files is of a kind that {cls.COLUMN}folder reads: {kinds}.")
         labels = sorted({path.parent.name for path in media})
         drop = options.get("drop_labels")
         if drop is None:
