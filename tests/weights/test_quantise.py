@@ -74,6 +74,18 @@ def test_few_and_many_rows(kind: type[Matrix], shape: tuple[int, int], dtype: to
         assert matrix(x[rows]).dtype == dtype
 
 
+@pytest.mark.parametrize("width", [12, 24, 40, 44, 16, 48])
+@pytest.mark.parametrize("rows", [1, 4, 16])
+def test_rows_that_the_kernel_would_read_beyond(rows: int, width: int) -> None:
+    """The kernel of int8 takes rows of a multiple of 16; with others it would read memory that is not theirs."""
+    matrix = Int8(torch.randn(32, width, generator=torch.Generator().manual_seed(0)))
+    x = torch.randn(rows, width, generator=torch.Generator().manual_seed(1)).bfloat16()
+    expected = functional.linear(x.float(), matrix.dense(torch.float32))
+    # Inputs and factors have 8 bits; the sums are rounded once more.
+    torch.testing.assert_close(matrix(x).float(), expected, rtol=2**-6, atol=2**-6 * float(expected.abs().max()))
+    assert (matrix.few_rows(x) is None) == (width % 16 != 0)
+
+
 @pytest.mark.parametrize("kind", [Int8, Int4])
 def test_shapes_of_inputs(kind: type[Matrix]) -> None:
     matrix, x = kind(drawn((128, 64))), torch.randn(2, 3, 64)

@@ -78,6 +78,8 @@ class Int8(Matrix):
         return self.numbers.to(dtype) * self.factors.to(dtype)[:, None]
 
     def few_rows(self, x: Tensor) -> Tensor | None:
+        if x.shape[1] % 16:  # the kernel reads 16 numbers at a time, and beyond the end of other rows
+            return None
         return torch._weight_int8pack_mm(x, self.numbers, self.factors)
 
     def many_rows(self, x: Tensor) -> Tensor:
