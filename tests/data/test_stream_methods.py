@@ -522,6 +522,22 @@ def test_a_function_over_one_column_opens_no_pictures(tmp_path: Path) -> None:
     assert [row["n"] for row in in_batches.remove_columns("p")] == [2, 3]
 
 
+def test_a_function_may_return_tables_whatever_it_gets() -> None:
+    def table(batch: dict[str, Any]) -> pa.Table:
+        return pa.table({"n": batch["n"], "d": [2 * number for number in batch["n"]]})
+
+    found = stream().map(table, batched=True, batch_size=5)
+    assert list(found.take(2)) == [{"n": 0, "d": 0}, {"n": 1, "d": 2}]
+    frames = stream().map(lambda row: pd.DataFrame({"n": [row["n"]] * 2}))
+    assert [row["n"] for row in frames.take(5)] == [0, 0, 1, 1, 2]
+    # and columns, or nothing, when it gets tables
+    shown = stream().with_format("pandas")
+    assert next(iter(shown.map(lambda frame: {"s": int(frame["n"].iloc[0]) + 1}).with_format(None)))["s"] == 1
+    sums = shown.map(lambda frame: {"s": (frame["n"] + 1).tolist()}, batched=True, batch_size=4).with_format(None)
+    assert [row["s"] for row in sums.take(6)] == [1, 2, 3, 4, 5, 6]
+    assert list(shown.map(lambda frame: None, batched=True).with_format(None)) == list(stream())
+
+
 def test_filter_by_an_expression() -> None:
     found = stream().filter((pc.field("n") > 3) & (pc.field("x") < 2))
     assert [row["n"] for row in found] == [4, 5, 6, 7]

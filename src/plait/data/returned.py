@@ -30,7 +30,7 @@ def take_rows(
     """What the function returned for the rows of a block, and what it set in those that it was given."""
     kinds = set(builtins.map(type, results))
     wrong = [kind for kind in kinds if kind is not type(None) and not issubclass(kind, Mapping)]
-    if wrong and all(_is_table_type(kind) for kind in kinds):
+    if wrong and all(is_table_type(kind) for kind in kinds):
         table = pa.concat_tables([as_table(result) for result in results], promote_options="permissive")
         _take_table(block, table, outcome)
         return
@@ -151,7 +151,7 @@ def take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: T
     if result is None:
         outcome.add(block, {}, count=len(block))
         return
-    if _is_table_type(type(result)):
+    if is_table_type(type(result)):
         _take_table(block, as_table(result), outcome)
         return
     if not isinstance(result, Mapping):
@@ -220,7 +220,8 @@ def _take_table(block: Block, table: pa.Table, outcome: Taker) -> None:
     outcome.add(block, given, count=table.num_rows, unchanged=unchanged, replaced=True)
 
 
-def _is_table_type(kind: type) -> bool:
+def is_table_type(kind: type) -> bool:
+    """Whether values of a type are tables of Arrow, or frames of pandas or polars."""
     return kind.__name__ in ("DataFrame", "Table", "RecordBatch") and kind.__module__.split(".")[0] in (
         "pandas",
         "polars",

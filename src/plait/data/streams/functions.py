@@ -14,9 +14,9 @@ from plait.data.asynchronous import gathering
 from plait.data.encode import natural
 from plait.data.expression import rows_where
 from plait.data.features import Features
-from plait.data.returned import as_table
+from plait.data.returned import as_table, is_table_type
 from plait.data.schema import features_of
-from plait.data.streams.block import Block, Columns, Rows, by_row, inferred, only, typed
+from plait.data.streams.block import Block, Columns, Rows, by_column, by_row, inferred, only, typed
 from plait.data.streams.chain import Cursor, Link, Pace, Position
 from plait.data.streams.show import Show
 from plait.data.table import Table
@@ -80,12 +80,13 @@ class Map(Function):
     drop_last_batch: bool = False
 
     def over_rows(self, call: Call, block: Block, first: int) -> Block | None:
-        if self.show.table:
-            return self._tables(call, block, first)
         inputs = self.show.rows(block)
         results = call.over(inputs, range(first, first + len(block)))
+        if all(is_table_type(type(result)) for result in results):
+            return self._of_table(pa.concat_tables([as_table(item) for item in results], promote_options="permissive"))
         made = []
-        for index, (row, result) in enumerate(zip(inputs, results, strict=True)):
+        rows = block.rows() if self.show.table else inputs
+        for index, (row, result) in enumerate(zip(rows, results, strict=True)):
             if result is None:
                 result = {}
             elif not isinstance(result, Mapping):
@@ -108,8 +109,10 @@ class Map(Function):
             return None
         batch = self.show.batch(block)
         (result,) = call.over([batch], [list(range(first, first + len(block)))])
+        if is_table_type(type(result)):
+            return self._of_table(result)
         if self.show.table:
-            return self._of_table(batch if result is None else result)
+            batch = by_column(block.rows())
         if result is None:
             result = {}
         elif not isinstance(result, Mapping):
@@ -126,12 +129,8 @@ class Map(Function):
             )
         return Rows(by_row(made))
 
-    def _tables(self, call: Call, block: Block, first: int) -> Block:
-        """A function of tables of one row each."""
-        results = call.over(self.show.rows(block), range(first, first + len(block)))
-        return self._of_table(pa.concat_tables([as_table(item) for item in results], promote_options="permissive"))
-
     def _of_table(self, result: Any) -> Block:
+        """A table that the function returned: it replaces all columns."""
         table = as_table(result)
         table = table.select([name for name in table.column_names if name not in self.removed])
         arrays = {name: natural(table.column(name)) for name in table.column_names}
