@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -124,6 +125,26 @@ def test_cleanup_removes_what_was_made_of_the_same_data_but_not_its_own(stored: 
     assert DatasetDict({"train": table, "other": stored}).cleanup_cache_files() == {"train": 0, "other": 1}
     assert [result.entry["operation"] for result in results()] == ["load csv"]
     assert (table["a"][:], others["z"][:2]) == ([1, 2], [1, 1])  # what is mapped stays readable
+
+
+def test_a_result_that_is_removed_as_it_is_found_is_made_anew(stored: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    find = cache.find
+
+    def find_and_lose(key: str, **options: Any) -> Any:
+        entry = find(key, **options)
+        if entry is not None and lose.pop("next", False):
+            shutil.rmtree(cache.path_of(key))
+        return entry
+
+    lose: dict[str, bool] = {}
+    monkeypatch.setattr(cache, "find", find_and_lose)
+    for again in (False, True):
+        lose |= {"next": True} if again else {}
+        assert stored.map(lambda row: {"b": row["a"] + 1})["b"][:2] == [1, 2]
+        lose |= {"next": True} if again else {}
+        assert stored.filter(lambda row: row["a"] < 2)["a"][:] == [0, 1]
+    assert not lose
+    assert len(results()) == 2
 
 
 def test_caching_can_be_switched_off(stored: Dataset) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,7 +46,8 @@ def kept(
     """The result in the cache, made by `run` if it is not there, or `again`."""
     assert key.value is not None
     if not again and (entry := cache.find(key.value)) is not None:
-        return _from_entry(dataset, entry, cache.path_of(key.value))
+        with suppress(FileNotFoundError):  # another process may have removed it at this moment
+            return _from_entry(dataset, entry, cache.path_of(key.value))
     why = "asked to compute it again" if again else key.say_why()
     with cache.making(key.value, replace=again) as making:
         # what is made from a result made again is not to be taken for made from the first: its files have other names
@@ -67,7 +69,8 @@ def kept_rows(key: Key, compute: Callable[[], Any], title: str, *, again: bool) 
     """The numbers of the rows that a filter leaves, from the cache, or computed."""
     assert key.value is not None
     if not again and cache.find(key.value) is not None:
-        return np.load(cache.path_of(key.value) / "rows.npy", mmap_mode="r", allow_pickle=False)
+        with suppress(FileNotFoundError):  # another process may have removed it at this moment
+            return np.load(cache.path_of(key.value) / "rows.npy", mmap_mode="r", allow_pickle=False)
     why = "asked to compute it again" if again else key.say_why()
     with cache.making(key.value, replace=again) as making:
         rows = compute()
