@@ -20,10 +20,13 @@ from plait.weights.quantise import QuantisedLinear
 
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96, "vocab_size": 90}
 MIXTURE = {**SIZES, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2, "head_dim": 16}
+LATENT = {**SIZES, "num_key_value_heads": 4, "q_lora_rank": 32, "kv_lora_rank": 32, "qk_rope_head_dim": 16}
+LATENT |= {"qk_nope_head_dim": 16, "v_head_dim": 16, "first_k_dense_replace": 2}
 FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
     "bert": (AutoModel, SIZES),
     "llama": (AutoModelForCausalLM, {**SIZES, "num_key_value_heads": 2}),
     "mixtral": (AutoModelForCausalLM, MIXTURE),
+    "deepseek_v3": (AutoModelForCausalLM, LATENT),
     "gpt2": (AutoModelForCausalLM, {"n_embd": 64, "n_layer": 2, "n_head": 4, "n_inner": 96, "vocab_size": 90}),
     "phi": (AutoModelForCausalLM, SIZES),
     "t5": (

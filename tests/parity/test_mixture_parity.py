@@ -167,6 +167,17 @@ def test_one_token_is_its_values(tmp_path: Path) -> None:
     assert difference(short, long) <= TOLERANCE
 
 
+def test_a_head_that_is_masked_adds_nothing(tmp_path: Path) -> None:
+    saved(tmp_path)
+    ours = load(tmp_path, "causal_lm")
+    ids = batch(CASES["deepseek_v3"], "causal_lm", None)["input_ids"]
+    with torch.no_grad():
+        masked = ours(ids, head_mask=torch.tensor([1.0, 0.0, 1.0, 1.0])).logits
+        for layer in ours.layers:
+            layer.attention.output.weight[:, 5:10] = 0.0  # the five values of the second head
+        assert difference(masked, ours(ids).logits) <= TOLERANCE
+
+
 def test_layers_that_predict_further_words_are_left_out(tmp_path: Path) -> None:
     theirs = saved(tmp_path)
     tensors = load_file(tmp_path / "model.safetensors")
