@@ -28,7 +28,7 @@ from plait.data.features import Features, Value, arrow_of
 from plait.data.readers import pandas_names
 from plait.data.readers.base import Again, Reader, open_bytes, wrong_encoding
 from plait.data.readers.blocks import text_blocks
-from plait.data.readers.fields import as_bool, as_kind, as_time, kind_after
+from plait.data.readers.fields import as_bool, as_kind, as_time, first_kind, kind_after
 from plait.data.readers.lines import LineFilter, Recoded
 from plait.data.readers.pandas_names import distinct, type_name, words_of
 from plait.data.table import missing_column
@@ -169,7 +169,7 @@ class CsvReader(Reader):
         """A block of one column in the narrowest kind that holds it and all before it."""
         if self.dtype is not None and not isinstance(self.dtype, dict):
             return text, "text"
-        kind = before
+        kind = before if before != "null" else first_kind(text, self)
         while True:
             array = as_kind(text, kind, self)
             if array is not None:

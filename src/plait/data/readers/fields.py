@@ -26,7 +26,7 @@ _TRUE = ["True", "TRUE", "true"]
 _FALSE = ["False", "FALSE", "false"]
 _NUMBER = r"^[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?$|^[+-]?(?i:inf|infinity)$"
 _INTEGER = r"^[+-]?\d+$"
-HEAD = 64  # rows that are looked at before all
+HEAD = 64  # values
 
 
 class Writing(Protocol):
@@ -43,8 +43,6 @@ def as_kind(text: Any, kind: str, writing: Writing) -> Any:
     """A column of text as "null", "bool", "int", "float" or "text"; `None` when some value is none."""
     if kind == "text":
         return text
-    if len(text) > 2 * HEAD and as_kind(text.slice(0, HEAD), kind, writing) is None:
-        return None  # the first few rows tell, as they mostly do
     if kind == "null":
         return pa.nulls(len(text)) if _values(text, writing).null_count == len(text) else None
     if kind == "bool":
@@ -61,10 +59,18 @@ def as_time(text: Any, kind: Any, format: str | None) -> Any:
     return pc.cast(found, kind)
 
 
+def first_kind(text: Any, writing: Writing) -> str:
+    """The narrowest kind that the first few values allow: where to begin with a column of which nothing is known."""
+    head, kind = text.slice(0, HEAD), "null"
+    while as_kind(head, kind, writing) is None:
+        kind = kind_after(kind, head, writing)
+    return kind
+
+
 def kind_after(kind: str, text: Any, writing: Writing) -> str:
     """The next kind to try when a column does not fit one."""
     if kind == "null":
-        return "bool" if as_kind(text, "bool", writing) is not None else "int"
+        return "bool" if as_bool(text, writing) is not None else "int"
     return {"bool": "text", "int": "float", "float": "text"}[kind]
 
 
@@ -110,8 +116,8 @@ def _usual_number(text: Any, kind: str) -> Any:
     if kind == "int":  # Arrow also takes 0x10, which nobody means
         return None if _any(pc.match_substring(text, "x")) or _any(pc.match_substring(text, "X")) else found
     # "nan" may be a word for a missing value, and integers beyond 64 bits are text
-    usual = pc.less(pc.abs(found), 2.0**63)
-    return found if _all(usual) else None
+    numbers = (found.drop_null() if found.null_count else found).to_numpy()
+    return found if not len(numbers) or (numbers.max() < 2.0**63 and numbers.min() > -(2.0**63)) else None
 
 
 def _values(text: Any, writing: Writing) -> Any:
