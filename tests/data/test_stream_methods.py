@@ -538,6 +538,20 @@ def test_a_function_may_return_tables_whatever_it_gets() -> None:
     assert list(shown.map(lambda frame: None, batched=True).with_format(None)) == list(stream())
 
 
+def test_pictures_are_opened_a_few_at_a_time(tmp_path: Path) -> None:
+    """Paths are small, the pictures behind them large. The eleventh is missing; the first are read all the same."""
+    from PIL import Image
+
+    paths = [str(tmp_path / f"{number}.png") for number in range(20)]
+    for number, path in enumerate(paths[:10]):
+        Image.new("L", (2, 2), number).save(path)
+    for feature, column in ((ours.Image(), paths), (List(ours.Image()), [[path] for path in paths])):
+        rows = iter(Dataset.from_dict({"p": column}, Features({"p": feature})).to_iterable_dataset())
+        first = [next(rows)["p"] for _ in range(8)]
+        found = [value[0] if isinstance(value, list) else value for value in first]
+        assert [picture.getpixel((0, 0)) for picture in found] == list(range(8))
+
+
 def test_filter_by_an_expression() -> None:
     found = stream().filter((pc.field("n") > 3) & (pc.field("x") < 2))
     assert [row["n"] for row in found] == [4, 5, 6, 7]

@@ -14,11 +14,20 @@ import pyarrow as pa
 
 from plait.data.decode import to_python
 from plait.data.encode import to_arrow
-from plait.data.features import ClassLabel, Features, FeatureType, Value, arrow_of
+from plait.data.features import ClassLabel, Features, FeatureType, List, Value, arrow_of
 from plait.data.formats import PythonFormatter
 from plait.data.schema import feature_of
 from plait.data.table import BLOCK_BYTES, BLOCK_ROWS, missing_column
 from plait.errors import DataError
+
+_PICTURES = 8  # pictures or sounds that are opened at once: how large they become is not known before
+
+
+def _opened(kind: FeatureType) -> bool:
+    """Whether reading a column opens pictures or sounds."""
+    if isinstance(kind, dict):
+        return any(_opened(inner) for inner in kind.values())
+    return _opened(kind.feature) if isinstance(kind, List) else bool(getattr(kind, "decode", False))
 
 
 class Columns:
@@ -37,7 +46,8 @@ class Columns:
     def piece_rows(self) -> int:
         """How many rows to decode at once: fewer when rows are large, so that memory stays bounded."""
         size = sum(array.nbytes for array in self.arrays.values())
-        return max(1, min(BLOCK_ROWS, BLOCK_BYTES * self.count // size if size else BLOCK_ROWS))
+        limit = _PICTURES if any(_opened(kind) for kind in self.features.values()) else BLOCK_ROWS
+        return max(1, min(limit, BLOCK_BYTES * self.count // size if size else limit))
 
     def slice(self, start: int, stop: int) -> Columns:
         """Rows `start` … `stop - 1`, not copied."""
