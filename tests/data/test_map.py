@@ -48,6 +48,7 @@ ROWWISE = {
     "dict of it": lambda row: dict(row),
     "popped": pop("t"),
     "deleted": delete,
+    "deleted, and another returned": lambda row: (row.pop("t"), {"z": 1})[1],
     "set in place": set_and_return_another,
     "a list changed in place": change_a_list,
     "nothing": lambda row: None,
@@ -132,6 +133,7 @@ ARGUMENTS: dict[str, tuple[Any, dict[str, Any]]] = {
     ),
     "numpy batch": (lambda batch: {"z": np.arange(len(batch["t"]) * 2).reshape(-1, 2)}, {"batched": True}),
     "declared": (lambda row: {"z": row["i"]}, {}),
+    "deleted, and another batch returned": (lambda batch: (batch.pop("t"), {"z": batch["i"]})[1], {"batched": True}),
     "a batch that comes back": (lambda batch: batch, {"batched": True}),
     "a batch changed in place": (lambda batch: batch.update(i=[0] * len(batch["i"])) or batch, {"batched": True}),
 }
