@@ -17,6 +17,7 @@ SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "
 BERT = {"model_type": "bert", **SIZES}
 LLAMA = {"model_type": "llama", **SIZES, "num_key_value_heads": 2}
 T5 = {"model_type": "t5", "d_kv": 8, "d_ff": 40, "d_model": 16, "num_layers": 1, "num_heads": 2, "vocab_size": 29}
+TAPAS = {"model_type": "tapas", **SIZES, "type_vocab_sizes": [3, 8, 8, 2, 8, 8, 10]}
 NLI = {"id2label": {0: "CONTRADICTION", 1: "NEUTRAL", 2: "ENTAILMENT"}}
 
 # The article's list in its order: the class, and a configuration with the task that it loads.
@@ -32,6 +33,7 @@ TEXT: dict[str, tuple[dict[str, Any], str]] = {
     "AutoModelForNextSentencePrediction": (BERT, "next_sentence"),
     "AutoModelForTextClassification": (BERT, "sequence_classification"),
     "AutoModelForTextToTextGeneration": (T5, "seq2seq_lm"),
+    "AutoModelForTableQuestionAnswering": (TAPAS, "table_question_answering"),
     "AutoModelForZeroShotClassification": ({**BERT, **NLI}, "sequence_classification"),
     "AutoModelForTextGeneration": (LLAMA, "causal_lm"),
 }

@@ -176,6 +176,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "topk_group": 2,
         "v_head_dim": 5,
     },
+    "tapas": {
+        "model_type": "tapas",
+        "layer_norm_eps": 1e-2,
+        "max_position_embeddings": 10,
+        "type_vocab_sizes": [3, 8, 8, 2, 8, 8, 10],
+        "max_num_rows": 4,
+        "max_num_columns": 5,
+        "num_aggregation_labels": 3,
+        **_STILL,
+    },
     "mixtral": {**_LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2},
 }
 
@@ -259,7 +269,9 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("TextFrontendSpec", "positions"): lambda p: (
         SinusoidalPositions() if isinstance(p, LearnedPositions) else LearnedPositions(count=20)
     ),
-    ("TextFrontendSpec", "segments"): lambda count: 2 if count is None else None,
+    ("TextFrontendSpec", "segments"): lambda count: (
+        2 if count is None else (count[0] + 1, *count[1:]) if isinstance(count, tuple) else None
+    ),
     ("TextFrontendSpec", "scale"): lambda scale: scale * 2,
     ("TextFrontendSpec", "norm"): lambda norm: None if norm else NORM,
     ("TextFrontendSpec", "dropout"): lambda dropout: 0.5,
@@ -305,6 +317,12 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("ClassifierHeadSpec", "bias"): lambda bias: not bias,
     ("ClassifierHeadSpec", "transform"): lambda part: None if part else specs.TransformSpec(activation="tanh"),
     ("ClassifierHeadSpec", "dropout"): lambda dropout: 0.5,
+    ("CellHeadSpec", "rows"): lambda count: 2,
+    ("CellHeadSpec", "columns"): lambda count: 3,
+    ("CellHeadSpec", "operations"): lambda count: count + 1,
+    ("CellHeadSpec", "temperature"): lambda temperature: temperature * 2,
+    ("CellHeadSpec", "pick"): lambda pick: "cells" if pick == "column" else "tokens",
+    ("CellHeadSpec", "dropout"): lambda dropout: 0.5,
     ("EncoderDecoder", "head"): lambda head: None if head else specs.LanguageHeadSpec(vocabulary=29, tied=True),
     ("EncoderDecoder", "pool"): lambda pool: None if pool else specs.PoolSpec(where="last"),
     ("EncoderDecoder", "shared"): lambda shared: not shared,
@@ -377,9 +395,14 @@ def outputs(network: Network) -> list[Tensor]:
             hidden = network.train()(tokens, tokens.flip(1), valid=valid, targets_valid=valid)
             parts = (hidden.memory, hidden.states, hidden.pooled, hidden.scores)
             return [part[valid] if part.dim() == 3 else part for part in parts if part is not None]
-        hidden = network.train()(tokens, valid=valid)
+        segments = None
+        if isinstance(network.spec.stack.frontend.segments, tuple):  # a table of three columns and three rows
+            segments = torch.zeros(2, 12, len(network.spec.stack.frontend.segments), dtype=torch.long)
+            segments[:, 3:, 1], segments[:, 3:, 2] = torch.arange(9) % 3 + 1, torch.arange(9) // 3
+        hidden = network.train()(tokens, segments=segments, valid=valid)
     states = hidden.states[valid]
-    return [part for part in (states, hidden.pooled, hidden.scores) if part is not None]
+    operations = None if hidden.cells is None else hidden.cells.operations
+    return [part for part in (states, hidden.pooled, hidden.scores, operations) if part is not None]
 
 
 def padding_gradient(network: Network) -> Tensor:
@@ -397,6 +420,7 @@ def padding_gradient(network: Network) -> Tensor:
     ("name", "task"),
     [
         ("bert", "sequence_classification"),
+        ("tapas", "table_question_answering"),
         ("bert", "masked_lm"),
         ("roberta", "sequence_classification"),
         ("mpnet", "sequence_classification"),

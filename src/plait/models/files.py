@@ -28,6 +28,7 @@ from plait.models.quantise import quantise, require_whole
 from plait.models.reader import Reader
 from plait.models.registry import family_of
 from plait.models.seq2seq import Seq2SeqModel
+from plait.models.table import TableModel
 from plait.models.tasks import TASKS
 from plait.nn.build import build, initialise
 from plait.nn.spec import EncoderDecoder, LanguageHeadSpec, PoolSpec, Single, Topology
@@ -98,7 +99,8 @@ def model_of(config: Config, *, task: str, network: Network) -> Pretrained:
     """The class of a network's topology, around it."""
     if isinstance(network, EncoderDecoderModel):
         return Seq2SeqModel(config, task=task, network=network)
-    return PretrainedModel(config, task=task, network=network)
+    made = TableModel if task == "table_question_answering" else PretrainedModel
+    return made(config, task=task, network=network)
 
 
 def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) -> None:

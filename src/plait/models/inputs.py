@@ -73,7 +73,13 @@ class Inputs:
         }
 
     def _segments(self, model: PretrainedModel) -> Tensor | None:
-        if self.segments is None or model.network.spec.stack.frontend.segments is not None:
+        kinds = model.network.spec.stack.frontend.segments
+        if isinstance(kinds, tuple) and self.segments is not None and self.segments.shape[2:] != (len(kinds),):
+            raise OptionError(
+                f"`token_type_ids` must have the shape (B, T, {len(kinds)}), an id of every kind, but has "
+                f"{tuple(self.segments.shape)}. The model's tokenizer makes them of a table."
+            )
+        if self.segments is None or kinds is not None:
             return self.segments
         # Tokenizers return zeros for families without segments.
         if bool(self.segments.any()):

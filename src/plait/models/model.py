@@ -94,6 +94,7 @@ class PretrainedModel(Pretrained):
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
+        aggregation_labels: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
@@ -121,6 +122,7 @@ class PretrainedModel(Pretrained):
             start_positions=start_positions,
             end_positions=end_positions,
             next_sentence_label=next_sentence_label,
+            aggregation_labels=aggregation_labels,
         )
         if answers and logits_to_keep:
             raise OptionError("`logits_to_keep` leaves out scores that the loss needs: give either it or labels.")
@@ -146,7 +148,7 @@ class PretrainedModel(Pretrained):
         packing = packing_of(self.network.stack, arguments, cache=memory, record=record, packed=packed)
         with heads_multiplied(self.layers, head_mask):
             hidden = self.network(**arguments, cache=memory, record=record, keep=keep, packing=packing)
-        values: dict[str, Any] = task.outputs(hidden, arguments["valid"])
+        values: dict[str, Any] = {**task.outputs(hidden, arguments["valid"])}
         if inputs_embeds is not None and "last_hidden_state" in values:
             # Whoever brings embeddings of another dtype goes on in it: a float32 layer in front of a bfloat16 network
             # and behind.

@@ -46,6 +46,7 @@ FAMILIES = (
     "roberta",
     "smollm3",
     "t5",
+    "tapas",
     "transformer",
     "xlm-roberta",
 )

@@ -131,7 +131,7 @@ class Seq2SeqModel(Pretrained):
         hidden = self.network(
             **source, **target, cache=cache, encoder_record=records[0], record=records[1], keep=logits_to_keep or None
         )
-        values: dict[str, Any] = task.outputs(hidden, target["targets_valid"])
+        values: dict[str, Any] = {**task.outputs(hidden, target["targets_valid"])}
         values |= {"past_key_values": cache if returns_cache else None, "encoder_last_hidden_state": hidden.memory}
         values |= {f"encoder_{name}": value for name, value in _kept(encoder_outputs).items()}
         for side, record in zip(("encoder", "decoder"), records, strict=True):

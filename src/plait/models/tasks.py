@@ -33,7 +33,7 @@ class Task:
 
     title: str
     fields: tuple[str, ...]
-    outputs: Callable[[Hidden, Tensor | None], dict[str, Tensor | None]]
+    outputs: Callable[[Hidden, Tensor | None], Mapping[str, Any]]
     labels: tuple[str, ...] = ("labels",)
     loss: Callable[[dict[str, Any], Labels, Config], LossTerms] | None = None
     new_head: bool = False
@@ -46,6 +46,18 @@ def _states(hidden: Hidden, valid: Tensor | None) -> dict[str, Tensor | None]:
 
 def _logits(hidden: Hidden, valid: Tensor | None) -> dict[str, Tensor | None]:
     return {"logits": hidden.scores}
+
+
+def _cells(hidden: Hidden, valid: Tensor | None) -> dict[str, Any]:
+    assert hidden.cells is not None
+    operations = hidden.cells.operations
+    return {"logits": hidden.scores, "logits_aggregation": operations, "cells": hidden.cells}
+
+
+def _cell_loss(outputs: dict[str, Any], labels: Labels, config: Config) -> LossTerms:
+    from plait.models.table import cell_loss  # which knows the model, and so this table
+
+    return cell_loss(outputs, labels, config)
 
 
 def _span(hidden: Hidden, valid: Tensor | None) -> dict[str, Tensor | None]:
@@ -191,6 +203,14 @@ TASKS: dict[str, Task] = {
         loss=_one_label,
         new_head=True,
         choices=True,
+    ),
+    "table_question_answering": Task(
+        title="questions on tables",
+        fields=("loss", "logits", "logits_aggregation"),
+        outputs=_cells,
+        labels=("labels", "aggregation_labels"),
+        loss=_cell_loss,
+        new_head=True,
     ),
     "next_sentence": Task(
         title="next sentence prediction",

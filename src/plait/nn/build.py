@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection
 import torch
 from torch import Tensor, nn
 
+from plait.nn.cells import Score
 from plait.nn.moe import Experts, GroupedRouter
 from plait.nn.norm import Norm
 from plait.nn.spec import EncoderDecoder, Single, Topology
@@ -68,6 +69,8 @@ def initialise(
         match part:
             case Norm():
                 part.initialise()
+            case Score():
+                part.initialise(std=deviation, generator=generator)
             case Experts():
                 part.initialise(std=deviation, generator=generator)
             case nn.Linear() | nn.Conv1d():

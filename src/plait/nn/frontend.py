@@ -42,7 +42,10 @@ class TextFrontend(nn.Module):
         self.projection = Linear(tokens, width, bias=tables == tokens) if spec.narrow else None
         self.width = width = tables
         self.tokens = Embedding(spec.vocabulary, tokens, padding_idx=spec.padding)
-        self.segments = Embedding(spec.segments, width) if spec.segments else None
+        kinds = spec.segments if isinstance(spec.segments, tuple) else (spec.segments or 0,)
+        self.segments = Embedding(sum(kinds), width) if sum(kinds) else None
+        # One table holds the vectors of every kind, those of a kind behind those of the kinds before it.
+        self.kinds = [sum(kinds[:kind]) for kind in range(len(kinds))]
         learned = isinstance(spec.positions, LearnedPositions)
         self.positions = Embedding(spec.positions.count, width) if learned else None  # type: ignore[union-attr]
         self.offset = spec.positions.offset if isinstance(spec.positions, LearnedPositions) else 0
@@ -59,13 +62,13 @@ class TextFrontend(nn.Module):
         """Ids (B, T), or `embeddings` (B, T, D) in place of their scaled vectors, and `positions` (B or 1, T)
         -> (B, T, D).
 
-        `segments` (B, T) are ids of segments; None means segment 0.
+        `segments` (B, T) are ids of segments, or (B, T, kinds) of each kind; None means segment 0.
         """
         x = self._scaled(tokens) if embeddings is None else embeddings
         if self.projection is not None and isinstance(self.spec.narrow, NarrowTokens):
             x = self.projection(x)
         if self.segments is not None:
-            x = x + (self.segments.weight[0] if segments is None else self.segments(segments))
+            x = x + self._segmented(self.segments, segments)
         elif segments is not None:
             raise ConfigError("segment ids (token_type_ids) were given, but this model has no segment embedding")
         if self.positions is not None:
@@ -76,6 +79,14 @@ class TextFrontend(nn.Module):
             x = self.norm(x)
         x = functional.dropout(x, self.spec.dropout, training=self.training)
         return self.projection(x) if self.projection is not None and isinstance(self.spec.narrow, NarrowTables) else x
+
+    def _segmented(self, table: nn.Embedding, segments: Tensor | None) -> Tensor:
+        if segments is None:
+            return table.weight[self.kinds].sum(dim=0)
+        if len(self.kinds) == 1:
+            return table(segments)  # type: ignore[no-any-return]
+        # (B, T, kinds, D) -> (B, T, D)
+        return table(segments + torch.tensor(self.kinds, device=segments.device)).sum(dim=2)  # type: ignore[no-any-return]
 
     def _scaled(self, tokens: Tensor | None) -> Tensor:
         x: Tensor = self.tokens(tokens)

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from plait.errors import ConfigError
 from plait.nn.block import Context, ConvolvedLayer, Layer, ParallelLayer
 from plait.nn.cache import Cache, LayerCache
+from plait.nn.cells import within_cells
 from plait.nn.frontend import TextFrontend
 from plait.nn.linear import Linear
 from plait.nn.mask import Mask, allowed, biased, plain
@@ -91,8 +92,8 @@ class Stack(nn.Module):
         if packing is not None:
             positions = packing.slots
         where = torch.arange(start, start + count, device=device)[None] if positions is None else positions
-        counted = where if positions is not None else self._counted(where, valid, cache, batch)
-        if packing is not None and self._counts_tokens:
+        counted = where if positions is not None else self._counted(where, valid, cache, batch, segments)
+        if packing is not None and self._counts == "tokens":
             counted = packing.order
         self._check_positions(counted, start + count, counted is not where or positions is not None)
         x = self.frontend(tokens, counted, embeddings=embeddings, segments=segments)
@@ -132,8 +133,8 @@ class Stack(nn.Module):
     @property
     def packable(self) -> bool:
         """Whether the stack computes packed rows: its layers read no other stack, have ordinary attention and no
-        convolution."""
-        return all(
+        convolution, and positions do not depend on cells."""
+        return self._counts != "cells" and all(
             isinstance(layer.attention, AttentionSpec)
             and getattr(layer, "cross", None) is None
             and not isinstance(layer, ConvolvedLayerSpec)
@@ -141,14 +142,21 @@ class Stack(nn.Module):
         )
 
     @property
-    def _counts_tokens(self) -> bool:
+    def _counts(self) -> str:
+        """What learned positions count."""
         table = self.spec.frontend.positions
-        return isinstance(table, LearnedPositions) and table.over == "tokens"
+        return table.over if isinstance(table, LearnedPositions) else "slots"
 
-    def _counted(self, where: Tensor, valid: Tensor | None, cache: Cache | None, batch: int) -> Tensor:
-        """Positions for the table (B or 1, T): of the slots `where`, or counted over the tokens that are no padding."""
+    def _counted(
+        self, where: Tensor, valid: Tensor | None, cache: Cache | None, batch: int, segments: Tensor | None
+    ) -> Tensor:
+        """Positions for the table (B or 1, T): of the slots `where`, or counted over the tokens that are no padding, or
+        over those of a cell."""
+        if self._counts == "cells":
+            assert isinstance(self.spec.frontend.positions, LearnedPositions)
+            return within_cells(where, segments, last=self.spec.frontend.positions.count - 1)
         plain = valid is None and (cache is None or cache.plain)
-        if plain or not self._counts_tokens:
+        if plain or self._counts == "slots":
             return where
         seen = torch.ones(batch, where.shape[1], device=where.device) if valid is None else valid
         before = cache.counted() if cache else 0

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from plait.errors import ConfigError
 from plait.nn.cache import Cache
+from plait.nn.cells import CellHead, Cells
 from plait.nn.heads import ClassifierHead, LanguageHead, Pool
 from plait.nn.packing import Packing
 from plait.nn.record import Recorder
-from plait.nn.spec import ClassifierHeadSpec, EncoderDecoder, HeadSpec, Single
+from plait.nn.spec import CellHeadSpec, ClassifierHeadSpec, EncoderDecoder, HeadSpec, Single
 from plait.nn.stack import Stack
 
 
@@ -23,20 +24,23 @@ from plait.nn.stack import Stack
 class Hidden:
     """What a forward gives: `states` (B, T, D), `pooled` (B, D), and `scores` of the head, (B, T, V) or (B, V).
 
-    `memory` (B, S, D) is the encoder's output, where there is one.
+    `memory` (B, S, D) is the encoder's output, where there is one, and `cells` are those of a table.
     """
 
     states: Tensor
     pooled: Tensor | None = None
     scores: Tensor | None = None
     memory: Tensor | None = None
+    cells: Cells | None = None
 
 
-def _head(spec: HeadSpec | None, width: int, tokens: nn.Embedding) -> LanguageHead | ClassifierHead | None:
+def _head(spec: HeadSpec | None, width: int, tokens: nn.Embedding) -> LanguageHead | ClassifierHead | CellHead | None:
     if spec is None:
         return None
     if isinstance(spec, ClassifierHeadSpec):
         return ClassifierHead(spec, width)
+    if isinstance(spec, CellHeadSpec):
+        return CellHead(spec, width)
     head = LanguageHead(spec, width, embedding=tokens.embedding_dim)
     if spec.tied:
         head.projection.weight = tokens.weight
@@ -83,10 +87,13 @@ class SingleModel(nn.Module):
             record=record,
         )
         pooled = self.pool(states, valid) if self.pool is not None else None
+        if isinstance(self.head, CellHead):
+            cells = self.head(states, pooled, segments, valid)
+            return Hidden(states=states, pooled=pooled, scores=cells.scores, cells=cells)
         scores = None
         if isinstance(self.head, LanguageHead):
             scores = self.head(states if keep is None else states[:, -keep:])
-        elif self.head is not None:
+        elif isinstance(self.head, ClassifierHead):
             scores = self.head(states if pooled is None else pooled)
         return Hidden(states=states, pooled=pooled, scores=scores)
 
@@ -107,10 +114,13 @@ class SingleModel(nn.Module):
         )
         states = packing.unpack(row)
         pooled = self.pool(states, valid) if self.pool is not None else None
+        if isinstance(self.head, CellHead):
+            cells = self.head(states, pooled, segments, valid)
+            return Hidden(states=states, pooled=pooled, scores=cells.scores, cells=cells)
         scores = None
-        if self.head is not None and pooled is not None:
+        if isinstance(self.head, ClassifierHead) and pooled is not None:
             scores = self.head(pooled)
-        elif self.head is not None:
+        elif isinstance(self.head, ClassifierHead | LanguageHead):
             scores = self.head(states[:, -keep:]) if keep else packing.unpack(self.head(row))
         return Hidden(states=states, pooled=pooled, scores=scores)
 
@@ -183,7 +193,7 @@ class EncoderDecoderModel(nn.Module):
         scores = None
         if isinstance(self.head, LanguageHead):
             scores = self.head(states if keep is None else states[:, -keep:])
-        elif self.head is not None:
+        elif isinstance(self.head, ClassifierHead):
             scores = self.head(states if pooled is None else pooled)
         return Hidden(states=states, pooled=pooled, scores=scores, memory=memory)
 
