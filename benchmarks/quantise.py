@@ -72,8 +72,7 @@ def _decoding(file: str) -> Iterator[Row]:
         for kind in KINDS:
             pair = alternate(decode(dtype=dtype, quantize=kind), whole, runs=3)
             milliseconds = [1000 * seconds / count for seconds in pair]
-            goal = "≥ 1.5" if kind == "int8" else "shown"
-            yield Row(f"SmolLM2-135M {kind} against {dtype}: a token, batch 1", *milliseconds, "ms", goal)
+            yield Row(f"SmolLM2-135M {kind} against {dtype}: a token, batch 1", *milliseconds, "ms", "> 1")
 
 
 def _vectors(folder: str) -> Iterator[Row]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import sys
 from pathlib import Path
@@ -163,13 +164,49 @@ def test_refusals(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match="`load_in_8bit` is not supported: give quantize='int8'"):
         AutoModelForCausalLM.from_pretrained(tmp_path, load_in_8bit=True)
     quantise(model.network, "int4")
-    text = "The weights of this model are quantised to int4. Load it without quantize= to save it or to fill it."
+    text = "The weights of this model are quantised to int4. Load it without quantize= to save or to fill it."
     for refused in (model.save_pretrained, model.load_weights):
         with pytest.raises(OptionError) as error:
             refused(tmp_path)
         assert str(error.value) == text
     with pytest.raises(OptionError, match="Load it once, with the kind that you want"):
         quantise(model.network, "int8")
+
+
+@pytest.mark.parametrize("family", ["llama", "mixtral", "bert"])
+def test_prepacked_models(tmp_path: Path, family: str) -> None:
+    made(family).to(torch.bfloat16).save_pretrained(tmp_path)
+    loader = FAMILIES[family][0]
+    whole, prepacked = loader.from_pretrained(tmp_path), loader.from_pretrained(tmp_path, prepack=True)
+    assert prepacked.get_memory_footprint() == whole.get_memory_footprint()
+    for rows in (1, 20):
+        found, expected = numbers(prepacked, given(family, rows)).float(), numbers(whole, given(family, rows)).float()
+        # The same products; biases are added after rounding rather than before: 2^-8 in each of some ten layers.
+        assert float((found - expected).norm() / expected.norm()) < 0.02
+    again = copy.deepcopy(prepacked)
+    assert torch.equal(numbers(again, given(family)), numbers(prepacked, given(family)))
+
+
+def test_what_prepacking_refuses(tmp_path: Path) -> None:
+    made("llama").save_pretrained(tmp_path)
+    loader = FAMILIES["llama"][0]
+    text = (
+        "prepack=True orders matrices of bfloat16, but this model is float32. Pass dtype='bfloat16' as well, or leave "
+        "it out."
+    )
+    for make, source in ((loader.from_pretrained, tmp_path), (loader.from_config, made("llama").config)):
+        with pytest.raises(OptionError) as error:
+            make(source, prepack=True)
+        assert str(error.value) == text
+    with pytest.raises(OptionError) as error:
+        loader.from_pretrained(tmp_path, prepack=True, quantize="int8")
+    assert str(error.value) == ("Quantised matrices have an order of their own: give quantize= or prepack=, not both.")
+    model = loader.from_pretrained(tmp_path, prepack=True, dtype="bfloat16")
+    with pytest.raises(OptionError) as error:
+        model.save_pretrained(tmp_path)
+    assert str(error.value) == (
+        "The weights of this model are ordered for this CPU. Load it without prepack= to save or to fill it."
+    )
 
 
 PROGRAM = """

@@ -24,7 +24,7 @@ from plait.models.model import PretrainedModel
 from plait.models.options import LoadOptions
 from plait.models.placement import Plan, plan
 from plait.models.pretrained import Pretrained
-from plait.models.quantise import quantise, require_whole
+from plait.models.quantise import quantise, require_bfloat16, require_whole
 from plait.models.reader import Reader
 from plait.models.registry import family_of
 from plait.models.seq2seq import Seq2SeqModel
@@ -65,8 +65,8 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
         logger("models").info("%s has no pooler: pooler_output is None.", checkpoint.label)
         spec = replace(spec, pool=None)
     network = build(_without_bias(spec, checkpoint, rules))
-    if options.quantize is not None:
-        quantise(network, options.quantize)
+    if options.form is not None:
+        quantise(network, options.form)
     rules, fresh = _fit_head(network, checkpoint, rules, task=task, redraw=options.ignore_mismatched_sizes)
     dtype, source = options.wanted_dtype() or _main_dtype(checkpoint), Translated(checkpoint, rules)
     places = plan(network, source, rules, device_map=options.device_map, max_memory=options.max_memory, dtype=dtype)
@@ -76,6 +76,8 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     if report.new:
         _draw(network, config, report.new, dtype=report.dtype or torch.get_default_dtype(), places=places)
     model = model_of(config, task=task, network=network).eval()
+    if options.prepack:
+        require_bfloat16(model)
     if options.offload_folder is not None and "disk" not in places.places.values():
         logger("models").info("offload_folder has no effect: nothing of this model lies on disk.")
     if options.device_map is not None:

@@ -55,6 +55,7 @@ class LoadOptions:
     device_map: Any = None  # a device, "auto", "balanced", "sequential", or {part: device}; None is the CPU
     max_memory: Mapping[Any, Any] | None = None  # {device: bytes or "10GB"} for an automatic device_map
     quantize: str | None = None  # "int8" or "int4": the layers' matrices in few bits, made while they are loaded
+    prepack: bool = False  # the layers' bfloat16 matrices in the order that this CPU multiplies soonest; to infer only
     ignore_mismatched_sizes: bool = False  # a head of another size than the file's is drawn anew
     low_cpu_mem_usage: bool | None = None  # always so
     offload_folder: str | os.PathLike[str] | None = None  # where parts on disk are kept converted, if they need it
@@ -78,6 +79,10 @@ class LoadOptions:
             from plait.weights.quantise import check_kind
 
             check_kind(self.quantize)
+            if self.prepack:
+                raise OptionError(
+                    "Quantised matrices have an order of their own: give quantize= or prepack=, not both."
+                )
         if self.offload_state_dict:
             logger("models").info(
                 "offload_state_dict has no effect: weights are mapped from the checkpoint, so nothing is copied aside."
@@ -126,6 +131,11 @@ class LoadOptions:
             proxies=self.proxies,
             token=None if token is True else token,  # True: the one of the environment, which is the default
         )
+
+    @property
+    def form(self) -> str | None:
+        """The form of the layers' matrices: a kind of `plait.models.quantise`, None for the usual one."""
+        return "prepacked" if self.prepack else self.quantize
 
     def wanted_dtype(self) -> torch.dtype | None:
         """The dtype to convert weights to, or None to keep the file's."""

@@ -1,4 +1,5 @@
-"""Which parts of a network are quantised, complete: surgery on any family, before or after its weights are there.
+"""Which parts of a network are quantised or prepacked, complete: surgery on any family, before or after its weights are
+there.
 
 Replaced are the matrices of the layers: projections of attention, MLPs, experts. Left as they are: embeddings, heads
 (which often share the embedding's numbers), poolers, norms, biases, and routers, whose choices hang on small
@@ -16,16 +17,17 @@ from plait.errors import OptionError
 from plait.nn.linear import Linear
 from plait.nn.moe import Experts
 from plait.nn.stack import Stack
-from plait.weights.quantise import QuantisedLinear, check_kind, quantised
+from plait.weights.quantise import Matrix, Prepacked, QuantisedLinear, check_kind, quantised
 
 
 def quantise(network: nn.Module, kind: str) -> None:
-    """Replace the matrices of the layers by those of `kind`, "int8" or "int4", in place.
+    """Replace the matrices of the layers by those of `kind`, "int8", "int4" or "prepacked", in place.
 
-    Those on "meta" are quantised while a load fills them, so that memory never holds the model twice. int4 takes rows
+    Those on "meta" are made while a load fills them, so that memory never holds the model twice. int4 takes rows
     of whole groups of 32; others become int8. Raises OptionError for another kind, and for a network that is quantised.
     """
-    check_kind(kind)
+    if kind != "prepacked":
+        check_kind(kind)
     require_whole(network, remedy="Load it once, with the kind that you want.")
     for stack in [part for part in network.modules() if isinstance(part, Stack)]:
         for owner in list(stack.layers.modules()):
@@ -37,11 +39,24 @@ def quantise(network: nn.Module, kind: str) -> None:
                     owner._modules[name] = QuantisedExperts(part, kind)
 
 
-def require_whole(network: nn.Module, *, remedy: str = "Load it without quantize= to save it or to fill it.") -> None:
-    """Raise OptionError when a network is quantised: files hold weights as they were trained."""
+def require_whole(network: nn.Module, *, remedy: str = "") -> None:
+    """Raise OptionError when a network is quantised or prepacked: files hold weights as they were trained."""
     for part in network.modules():
-        if isinstance(part, QuantisedLinear | QuantisedExperts):
-            raise OptionError(f"The weights of this model are quantised to {part.kind}. {remedy}")
+        if isinstance(part, Matrix):
+            usual = (
+                f"Load it without {'prepack' if isinstance(part, Prepacked) else 'quantize'}= to save or to fill it."
+            )
+            raise OptionError(f"The weights of this model are {part.title}. {remedy or usual}")
+
+
+def require_bfloat16(model: nn.Module) -> None:
+    """Raise OptionError for a model of another type, which prepacked matrices do not serve."""
+    dtype = next(model.parameters()).dtype
+    if dtype != torch.bfloat16:
+        raise OptionError(
+            f"prepack=True orders matrices of bfloat16, but this model is {str(dtype).removeprefix('torch.')}. Pass "
+            "dtype='bfloat16' as well, or leave it out."
+        )
 
 
 class QuantisedExperts(nn.Module):

@@ -1,9 +1,11 @@
-"""Matrices of few bits, complete: int8 with a factor per row, int4 with a factor and an offset per group of 32.
+"""Matrices in forms that a CPU multiplies sooner, complete: int8 with a factor per row, int4 with a factor and an
+offset per group of 32, and bfloat16 in the order in which this CPU reads it.
 
 Only weights are quantised; what is multiplied stays floating. For few rows of input, as in decoding, ATen's kernels
 read the small numbers as they lie: on a CPU that is bound by memory, and half the bytes are half the time. For many
 rows the matrix is made dense and multiplied as usual. The kernels take bfloat16, so few rows of float32 are rounded to
 it; many are not. Factors and offsets are rounded to bfloat16 before the numbers are: both ways see the same matrix.
+Prepacked bfloat16 holds the numbers as they are, and spares ATen to reorder them in every call.
 
 Shapes: O outputs, I inputs, G = I / 32 groups, N rows of input.
 """
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +28,10 @@ Kind = Literal["int8", "int4"]
 
 
 class Matrix(nn.Module):
-    """A matrix (O, I) that may be multiplied and made dense again."""
+    """A matrix (O, I) that may be multiplied and made dense again; it has the same numbers in a model of any dtype."""
 
+    # what has been done to the weights of a model in this form
+    title: str
     # up to how many rows of input the kernel is faster than to make the matrix dense
     few: int
 
@@ -42,6 +46,13 @@ class Matrix(nn.Module):
     def many_rows(self, x: Tensor) -> Tensor:
         """`x @ matrixᵀ` of any (..., I) by the dense matrix."""
         return functional.linear(x, self.dense(x.dtype))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow the model to another device, and never to another dtype."""
+        for name, part in self._buffers.items():
+            moved = fn(part)  # type: ignore[arg-type]
+            self._buffers[name] = moved if moved.dtype == part.dtype else part.to(moved.device)  # type: ignore[union-attr]
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O); gradients reach `x` and never the matrix."""
@@ -60,6 +71,7 @@ class Matrix(nn.Module):
 class Int8(Matrix):
     """Each row is whole numbers from -127 to 127 times one factor."""
 
+    title = "quantised to int8"
     few = 16
     numbers: Tensor
     factors: Tensor
@@ -94,6 +106,7 @@ class Int4(Matrix):
     or the shape does not fit it; the latter is always computed dense.
     """
 
+    title = "quantised to int4"
     few = 64
     numbers: Tensor
     scales: Tensor
@@ -141,6 +154,41 @@ class Int4(Matrix):
         return y
 
 
+class Prepacked(Matrix):
+    """bfloat16 numbers in the order in which this CPU multiplies them.
+
+    Gradients pass, slowly: the usual order is then made anew. Raises OptionError where there is no such order.
+    """
+
+    title = "ordered for this CPU"
+    blocks: Tensor
+
+    def __init__(self, weight: Tensor) -> None:
+        """From a floating matrix (O, I)."""
+        super().__init__()
+        if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            raise OptionError("prepack=True orders matrices for a CPU with oneDNN, and there is none. Leave it out.")
+        # The number of rows of input is a hint; the order serves any.
+        blocks = torch.ops.mkldnn._reorder_linear_weight(weight.to(torch.bfloat16).contiguous(), 128)
+        self.register_buffer("blocks", blocks, persistent=False)
+
+    def dense(self, dtype: torch.dtype) -> Tensor:
+        return self.blocks.to_dense().to(dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., I) bfloat16 -> (..., O); gradients reach `x` and never the matrix."""
+        if x.numel() == 0 or (torch.is_grad_enabled() and x.requires_grad):
+            return self.many_rows(x)
+        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.blocks, None, "none", [], "")
+        return y
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self  # nothing in it changes
+
+
 KINDS: dict[str, Callable[[Tensor], Matrix]] = {"int8": Int8, "int4": Int4}
 
 
@@ -151,7 +199,9 @@ def check_kind(kind: str) -> None:
 
 
 def quantised(weight: Tensor, kind: str) -> Matrix:
-    """A matrix (O, I) in the named kind, or in int8 where its rows are no whole groups of int4."""
+    """A matrix (O, I) in the named kind, "prepacked" or in int8 where its rows are no whole groups of int4."""
+    if kind == "prepacked":
+        return Prepacked(weight)
     return Int8(weight) if kind == "int8" or weight.shape[1] % GROUP else Int4(weight)
 
 
