@@ -228,3 +228,18 @@ def test_arrow_files_with_other_types_and_columns(tmp_path: Path) -> None:
     other = streamed("arrow", [str(tmp_path / "a.arrow"), str(tmp_path / "b.arrow")])
     other.load_state_dict(stream.state_dict())
     assert list(other) == [{"n": 5, "t": None}]
+
+
+def test_a_parquet_file_is_read_by_bytes_not_by_rows(tmp_path: Path) -> None:
+    """One row group of 64 MB: Arrow never holds more than a few blocks of 16 MB of it."""
+    path = tmp_path / "a.parquet"
+    table = pa.table({"t": [f"{number:06d}" * 2730 for number in range(4000)]})
+    parquet.write_table(table, path, row_group_size=4000, compression="none", use_dictionary=False)
+    del table
+    before = pa.total_allocated_bytes()
+    peak = 0
+    for index, _ in enumerate(streamed("parquet", str(path))):
+        if index % 100 == 0:
+            peak = max(peak, pa.total_allocated_bytes() - before)
+    # a block being read, the one being handed out, and the pages of the file that are decoded for them
+    assert peak < 56 << 20

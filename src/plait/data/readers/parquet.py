@@ -24,7 +24,9 @@ from plait.errors import DataError, OptionError
 
 log = logger("data")
 
+# read at once: at most so many rows, and about so many bytes
 _ROWS = 1 << 16
+_BYTES = 16 << 20
 
 
 @dataclass
@@ -126,7 +128,8 @@ class ParquetReader(Reader):
             file = parquet.ParquetFile(path, memory_map=True)
             names = [name for name in file.schema_arrow.names if name in features]
             groups = range(first, file.num_row_groups)
-            batches = file.iter_batches(batch_size=self.batch_size or _ROWS, row_groups=groups, columns=names)
+            size = self.batch_size or _rows_at_once(file.metadata)
+            batches = file.iter_batches(batch_size=size, row_groups=groups, columns=names)
         for batch in batches:
             block = {}
             for name, array in zip(batch.schema.names, batch.columns, strict=True):
@@ -140,6 +143,11 @@ class ParquetReader(Reader):
                 if name not in block:
                     block[name] = pa.nulls(batch.num_rows, arrow_of(feature))
             yield block
+
+
+def _rows_at_once(found: Any) -> int:
+    sizes = sum(found.row_group(group).total_byte_size for group in range(found.num_row_groups))
+    return max(1, min(_ROWS, _BYTES * found.num_rows // sizes if sizes else _ROWS))
 
 
 def _schema(path: Path) -> pa.Schema:
