@@ -15,7 +15,7 @@ from plait.models.config import Config
 from plait.models.family import Head
 from plait.models.reader import Reader
 from plait.nn.spec import CellHeadSpec, ClassifierHeadSpec, LearnedPositions, PoolSpec, Single
-from plait.nn.table_spec import Pick
+from plait.nn.spec.table import Pick
 from plait.weights.rules import Rule, Rules, concat, rename
 
 if TYPE_CHECKING:

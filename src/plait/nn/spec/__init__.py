@@ -45,6 +45,10 @@ from plait.nn.spec.stack import (
     StackSpec,
     TextFrontendSpec,
 )
+from plait.nn.spec.table import (
+    CellHeadSpec,
+    Pick,
+)
 from plait.nn.spec.topology import (
     ClassifierHeadSpec,
     EncoderDecoder,
@@ -59,6 +63,7 @@ from plait.nn.spec.topology import (
 __all__ = [
     "Activation",
     "AttentionSpec",
+    "CellHeadSpec",
     "ClassifierHeadSpec",
     "ConvolutionSpec",
     "ConvolvedLayerSpec",
@@ -80,6 +85,7 @@ __all__ = [
     "NarrowTokens",
     "NormSpec",
     "ParallelLayerSpec",
+    "Pick",
     "PoolSpec",
     "ProjectionBias",
     "RelativeBiasSpec",

@@ -13,12 +13,13 @@ from plait.nn.spec.layer import LayerSpec, ParallelLayerSpec
 class LearnedPositions:
     """A table of `count` trained vectors; position 0 has the row `offset`.
 
-    Positions that are not given count all slots from 0, or with `over="tokens"` only those that are no padding.
+    Positions that are not given count all slots from 0, or with `over="tokens"` only those that are no padding, or with
+    `over="cells"` those of each cell of a table, whose columns and rows the segments tell, up to the last one.
     """
 
     count: int
     offset: int = 0
-    over: Literal["slots", "tokens"] = "slots"
+    over: Literal["slots", "tokens", "cells"] = "slots"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,14 +51,15 @@ class NarrowTokens:
 class TextFrontendSpec:
     """Token ids to vectors: `dropout(norm(scale * tokens + positions + segments))`, each part but the tokens optional.
 
-    `padding` is the id of the padding token, or None: its vector receives no gradient. `narrow` says which tables are
-    narrower than the stack.
+    `segments` is how many there are, or how many of each kind: a token then has an id of every kind, and their vectors
+    are added. `padding` is the id of the padding token, or None: its vector receives no gradient. `narrow` says which
+    tables are narrower than the stack.
     """
 
     vocabulary: int
     narrow: NarrowTables | NarrowTokens | None = None
     positions: LearnedPositions | SinusoidalPositions | None = None
-    segments: int | None = None
+    segments: int | tuple[int, ...] | None = None
     scale: float = 1.0
     norm: NormSpec | None = None
     dropout: float = 0.0

@@ -8,6 +8,7 @@ from typing import Literal
 from plait.nn.spec.attention import NormSpec
 from plait.nn.spec.layer import Activation
 from plait.nn.spec.stack import StackSpec
+from plait.nn.spec.table import CellHeadSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ class ClassifierHeadSpec:
     dropout: float = 0.0
 
 
-HeadSpec = LanguageHeadSpec | ClassifierHeadSpec
+HeadSpec = LanguageHeadSpec | ClassifierHeadSpec | CellHeadSpec
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a head for tables is, as data, complete; a member of `spec.HeadSpec`."""
+"""What a head for tables is, as data, complete; a member of `HeadSpec`."""
 
 from __future__ import annotations
 
