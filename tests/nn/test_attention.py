@@ -112,20 +112,23 @@ def test_one_query_after_a_cache_equals_the_last_of_all(kv_heads: int) -> None:
     torch.testing.assert_close(last, whole[:, 4:], **CLOSE)
 
 
-def test_one_token_alone_takes_the_value_path(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No query, key, rotation or softmax is computed, and the number is the same as with all of them."""
-    attention = made(rope=RopeSpec(theta=100.0, dim=4), qk_norm=NormSpec(kind="rms", eps=1e-6))
-    x = torch.randn(3, 1, WIDTH)
-    weights: list[Tensor] = []
-    with torch.no_grad():
-        long_way = attention(
-            x, Mask(), weights=weights, rotation=rotation(RopeSpec(theta=100.0, dim=4), torch.ones(1, 1))
-        )
-        monkeypatch.setattr(functional, "scaled_dot_product_attention", None)
-        monkeypatch.setattr(attention.query, "forward", None)
-        monkeypatch.setattr(attention.key, "forward", None)
-        torch.testing.assert_close(attention(x, Mask()), long_way, **CLOSE)
+@pytest.mark.parametrize("changes", VARIATIONS.values(), ids=VARIATIONS.keys())
+def test_one_token_alone_takes_the_value_path(changes: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+    """No query, key, rotation or softmax is computed, and numbers and gradients are the same as with all of them."""
+    attention, rope = made(**changes), RopeSpec(theta=100.0, dim=4)
+    x, weights, slopes = torch.randn(3, 1, WIDTH, requires_grad=True), [], []  # type: ignore[var-annotated]
+    tables = rotation(rope, torch.full((1, 1), 7)) if attention.spec.rope else None
+    long_way = attention(x, Mask(causal=True), weights=weights, rotation=tables)
+    slopes += torch.autograd.grad(long_way.sin().sum(), x)
+    monkeypatch.setattr(functional, "scaled_dot_product_attention", None)
+    monkeypatch.setattr(attention.query, "forward", None)
+    monkeypatch.setattr(attention.key, "forward", None)
+    short_way = attention(x, Mask(causal=True))
+    slopes += torch.autograd.grad(short_way.sin().sum(), x)
     assert torch.equal(weights[0], torch.ones(3, 6, 1, 1))
+    # The weight is 1 to the last bit, so only the order of adding up may differ.
+    torch.testing.assert_close(short_way, long_way, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(*slopes, rtol=1e-6, atol=1e-6)
 
 
 def test_which_kernel_runs(monkeypatch: pytest.MonkeyPatch) -> None:
