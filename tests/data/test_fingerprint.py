@@ -90,6 +90,138 @@ def test_imports_inside_a_function_count(project: Any) -> None:
     assert first != second
 
 
+def test_imports_inside_a_function_count_before_they_are_loaded_and_however_they_are_written(
+    project: Any, tmp_path: Path
+) -> None:
+    """Loading is left to the digest: otherwise a helper that changed between two runs would not be seen."""
+    package = tmp_path / "bundle"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    bodies = {
+        "import helpers": "helpers.clean(row)",
+        "import bundle.words": "bundle.words.clean(row)",
+        "import bundle.words as w": "w.clean(row)",
+        "from bundle import words": "words.clean(row)",
+        "from bundle.words import clean": "clean(row)",
+        "from .words import clean": "clean(row)",
+        "from . import words": "words.clean(row)",
+    }
+    found: dict[str, set[str]] = {line: set() for line in bodies}
+    for result in ("x", "x + 1"):
+        for line, use in bodies.items():
+            for name in [name for name in sys.modules if name.partition(".")[0] in ("helpers", "bundle")]:
+                del sys.modules[name]
+            source = f"def clean(x):\n    return {result}\n"
+            (tmp_path / "helpers.py").write_text(source)
+            (package / "words.py").write_text(source)
+            (package / "main.py").write_text(f"def f(row):\n    {line}\n    return {use}\n")
+            sys.dont_write_bytecode = True
+            importlib.invalidate_caches()
+            sys.path_importer_cache.clear()
+            function = importlib.import_module("bundle.main").f
+            assert not {"bundle.words", "helpers"} & {*sys.modules}
+            found[line].add(of(function))
+    for name in [name for name in sys.modules if name.partition(".")[0] in ("helpers", "bundle")]:
+        del sys.modules[name]
+    assert {line: len(digests) for line, digests in found.items()} == dict.fromkeys(bodies, 2)
+
+
+def test_imports_that_fail(project: Any) -> None:
+    missing = "def f(row):\n    import no_such_module_anywhere\n    return row\n"
+    assert of(project(main_module=missing)[0].f) == of(project(main_module=missing)[0].f)
+    (main, _) = project(main_module="def f(row):\n    import broken\n    return row\n", broken="")
+    sys.modules.pop("broken")
+    Path(str(main.__file__)).with_name("broken.py").write_text("1 / 0\n")
+    importlib.invalidate_caches()
+    with pytest.raises(Unhashable, match=r"^the module broken, which it imports, fails with ZeroDivisionError: "):
+        of(main.f)
+
+
+_FORMS = {
+    "cached helper": (
+        "import functools\n@functools.lru_cache\ndef h(x):\n    return x + 1\ndef f(row):\n    return h(row)\n",
+        "x + 2",
+    ),
+    "value of an enum": (
+        "import enum\nclass E(enum.Enum):\n    A = 1\ndef f(row, e=E.A):\n    return e.value\n",
+        "A = 2",
+    ),
+    "method of an enum": (
+        "import enum\nclass E(enum.Enum):\n    A = 0\n    def m(self):\n        return 1\n"
+        "def f(row, e=E.A):\n    return e.m()\n",
+        "return 2",
+    ),
+    "attribute of a function": ("def f(row):\n    return f.scale\nf.scale = 1\n", "f.scale = 2"),
+    "name of a builtin": ("import functools\n@functools.wraps(len)\ndef f(row):\n    return 1\n", "return 2"),
+    "metaclass": (
+        "class M(type):\n    def m(cls):\n        return 1\nclass C(metaclass=M):\n    pass\n"
+        "def f(row):\n    return C.m()\n",
+        "return 2",
+    ),
+    "module handed on": (
+        "import types\nh = types.ModuleType('h')\nh.K = 1\ndef g(m):\n    return m.K\ndef f(row):\n    return g(h)\n",
+        "h.K = 2",
+    ),
+    "module in a dict": (
+        "import types\nh = types.ModuleType('h')\nh.K = 1\nD = {'h': h}\ndef f(row):\n    return D['h'].K\n",
+        "h.K = 2",
+    ),
+    "default of a dataclass": (
+        "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass C:\n    a: int = 1\n"
+        "def f(row):\n    return C().a\n",
+        "int = 2",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(_FORMS))
+def test_a_change_is_seen_in_every_form(project: Any, name: str) -> None:
+    source, after = _FORMS[name]
+    before = after[:-1] + "1"
+    assert source.count(before) == 1
+    first = of(project(main_module=source)[0].f)
+    assert of(project(main_module=source)[0].f) == first
+    assert of(project(main_module=source.replace(before, after))[0].f) != first
+
+
+def test_values_that_hold_more_than_they_show() -> None:
+    class Tagged(str):
+        tag = 0
+
+    def tagged(tag: int) -> Tagged:
+        text = Tagged("a")
+        text.tag = tag
+        return text
+
+    assert of(tagged(1)) == of(tagged(1)) != of(tagged(2))
+    numbers = [1, 2, 3]
+    assert of(np.ma.array(numbers, mask=[0, 0, 1])) != of(np.ma.array(numbers, mask=[0, 1, 0]))
+    assert of(np.array(1)) != of(np.array([1]))
+    assert of(np.array([(1, "a")], dtype=[("x", "i4"), ("y", object)])) != of(
+        np.array([(1, "b")], dtype=[("x", "i4"), ("y", object)])
+    )
+    sparse = torch.eye(2).to_sparse()
+    assert of(sparse) == of(torch.eye(2).to_sparse()) != of(2 * sparse)
+    assert of(torch.tensor([1 + 1j])) != of(torch.tensor([1 + 1j]).conj())
+    assert of(torch.empty(2, device="meta")) != of(torch.empty(3, device="meta"))
+    spaces: list[dict[str, Any]] = [{}, {}]
+    for number, space in enumerate(spaces):
+        exec(f"class C:\n    def m(self):\n        return {number}\n", space)
+    assert of(spaces[0]["C"]) != of(spaces[1]["C"])
+
+
+def test_what_a_compiled_object_holds_is_not_known() -> None:
+    function = np.frompyfunc(lambda x: x + 1, 1, 1)
+    with pytest.raises(Unhashable, match=r"^function → closure function is a numpy\.ufunc, whose state is not known$"):
+        digest_of(lambda row: function(row))
+    assert of(lambda row: np.add(row, 1)) == of(lambda row: np.add(row, 1))
+    deep: list[Any] = []
+    for _ in range(5000):
+        deep = [deep]
+    with pytest.raises(Unhashable, match=r"^function holds values within values, deeper than can be followed$"):
+        digest_of(deep)
+
+
 def test_classes_and_instances_count(project: Any) -> None:
     source = "class C:\n    def __init__(self, k):\n        self.k = k\n"
     source += "    def __call__(self, row):\n        return self.h(row)\n"
@@ -129,6 +261,15 @@ def test_closures_defaults_and_partials_count() -> None:
 
 def test_true_one_and_one_point_zero_differ() -> None:
     assert len({of(value) for value in (1, True, 1.0, "1", b"1", [1], (1,), {1}, {1: 1})}) == 9
+
+
+def test_long_plain_values_are_one_part() -> None:
+    words = {f"word {index}": index for index in range(1000)}
+    found, parts = digest_of(lambda: words)
+    assert [name for name in parts if "closure words" in name] == ["function → closure words"]
+    assert of(lambda: words) == found
+    changed = [words | {"word 7": 7.0}, words | {"word 7": True}, dict(reversed(words.items())), list(words)]
+    assert len({of(value) for value in [words, *changed]}) == 5
 
 
 def test_cycles_end() -> None:
@@ -215,7 +356,7 @@ def test_tables() -> None:
 def test_code_of_a_checkout_of_plait_counts_by_what_is_reached(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, minilm: Path
 ) -> None:
-    from plait.data import reach, sources
+    from plait.data import libraries, sources
     from plait.text import Tokenizer
 
     caches = (sources.sources_digest, sources._imports, sources._source, sources._file)
@@ -254,7 +395,7 @@ def test_code_of_a_checkout_of_plait_counts_by_what_is_reached(
         (package / "text" / "letters.py").write_text("A = 2\n")
         changed = digest_now()
         assert changed != before
-        monkeypatch.setattr(reach, "_SOURCE", reach._LIBRARY_FOLDERS[0] + "/plait/data/reach.py")
+        monkeypatch.setattr(libraries, "_SOURCE", libraries._FOLDERS[0] + "/plait/data/libraries.py")
         installed = digest_now()  # by its version alone
         (package / "text" / "letters.py").write_text("A = 3\n")
         assert digest_now() == installed != changed
