@@ -107,7 +107,10 @@ def test_asked_to_pack(packings: list[Packing]) -> None:
         ({"output_hidden_states": True}, "hidden states and attention weights are those of padded rows"),
         ({"use_cache": True}, "a cache holds padded rows (use_cache=False goes without one)"),
         ({"position_ids": torch.arange(12)}, "`position_ids` were given, and packing counts them itself"),
-        ({"attention_mask": torch.tensor([[1] * 4 + [0] + [1] * 7] * 5)}, "a row has padding between its tokens"),
+        (
+            {"attention_mask": torch.tensor([[1] * 4 + [0] + [1] * 7] * 5)},
+            "a row has padding between its tokens, or none has any",
+        ),
     ],
 )
 def test_what_cannot_be_packed(arguments: dict[str, Any], reason: str) -> None:

@@ -144,15 +144,15 @@ def packing_of(
     for True where it is impossible, with the reason.
     """
     valid = arguments["valid"]
-    if packed is False or (valid is None and packed is None):
+    if packed is False or (packed is None and (valid is None or not Packing.pays(valid))):
         return None
     obstacle = _obstacle(stack, cache=cache, record=record, positions=arguments["positions"])
     packing = None if obstacle or valid is None else Packing.of(valid)
     if packed and not obstacle and valid is not None and packing is None:
-        obstacle = "a row has padding between its tokens"
+        obstacle = "a row has padding between its tokens, or none has any"
     if packed and obstacle:
         raise OptionError(f"`packed=True` is impossible: {obstacle}. Leave it out to compute with padding.")
-    return packing if packing is not None and (packed or packing.worthwhile) else None
+    return packing
 
 
 def _obstacle(stack: Stack, *, cache: Cache | None, record: Recorder | None, positions: Tensor | None) -> str | None:

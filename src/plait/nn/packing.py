@@ -48,12 +48,13 @@ class Packing:
     def of(cls, valid: Tensor) -> Self | None:
         """The packing of a batch whose tokens are where `valid` (B, T) is true, padding on either side of a row.
 
-        None when a row has padding between tokens: a distance would then count what is no longer there.
+        None when a row has padding between tokens, since a distance would then count what is no longer there, and when
+        no row has a token.
         """
         valid = valid.bool()
         begins = valid.clone()
         begins[:, 1:] &= ~valid[:, :-1]
-        if int(begins.sum(dim=1).amax()) > 1:
+        if int(begins.sum(dim=1).amax()) != 1:
             return None
         lengths, rows = valid.sum(dim=1).sort(stable=True)
         # (B, T) numbers of slots, its rows sorted, those of tokens picked -> (N,)
@@ -67,10 +68,10 @@ class Packing:
         """How many tokens there are, N."""
         return self.places.shape[0]
 
-    @property
-    def worthwhile(self) -> bool:
+    @staticmethod
+    def pays(valid: Tensor) -> bool:
         """Whether to pack is faster: an eighth or more is padding, and a kernel for each run costs little to start."""
-        return self.count <= 7 / 8 * self.shape[0] * self.shape[1] and self.places.device.type == "cpu"
+        return valid.device.type == "cpu" and int(valid.sum()) <= 7 / 8 * valid.numel()
 
     @cached_property
     def slots(self) -> Tensor:

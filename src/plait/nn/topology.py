@@ -210,9 +210,9 @@ class EncoderDecoderModel(nn.Module):
     ) -> Tensor:
         """The encoder's output (B, S, D) for ids (B, S) or `embeddings` (B, S, D); zero at padding where it packs."""
         packing = None
-        if valid is not None and record is None and self.encoder.packable:
+        if valid is not None and record is None and self.encoder.packable and Packing.pays(valid):
             packing = Packing.of(valid)
-        if packing is None or not packing.worthwhile:
+        if packing is None:
             return self.encoder(tokens, embeddings=embeddings, valid=valid, record=record)
         return packing.unpack(
             self.encoder(
