@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+from typing import Literal
 
 import pytest
 import torch
@@ -72,6 +73,19 @@ def test_norm_statistics_are_float32_in_bfloat16() -> None:
     norm = Norm(NormSpec(kind="rms", eps=1e-6), 300).to(torch.bfloat16)
     norm.initialise()
     assert torch.equal(norm(torch.ones(1, 300, dtype=torch.bfloat16)), torch.ones(1, 300, dtype=torch.bfloat16))
+
+
+@pytest.mark.parametrize("kind", ["layer", "rms"])
+def test_a_float32_norm_takes_what_autocast_gives(kind: Literal["layer", "rms"]) -> None:
+    norm = Norm(NormSpec(kind=kind, eps=1e-6, bias=True), 5)
+    randomise(norm)
+    x = torch.randn(3, 5).bfloat16().requires_grad_()
+    y = norm(x)
+    # Computed in float32, and rounded to 8 bits at most twice.
+    torch.testing.assert_close(y.float(), norm(x.float()), rtol=2**-7, atol=2**-7)
+    y.sum().backward()
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
 
 
 def test_an_offset_is_added_in_float32() -> None:

@@ -38,11 +38,12 @@ class Norm(nn.Module):
         return self._normalised(x.float(), self.weight.float() + self.spec.offset).to(x.dtype)
 
     def _normalised(self, x: Tensor, weight: Tensor) -> Tensor:
-        bias = None if self.bias is None else self.bias.to(x.dtype)
         if self.spec.kind == "layer":
+            # The kernel wants weight and bias of one type, which under autocast is not that of `x`.
+            bias = None if self.bias is None else self.bias.to(weight.dtype)
             return functional.layer_norm(x, weight.shape, weight, bias, self.spec.eps)
         y = functional.rms_norm(x, weight.shape, weight, self.spec.eps)
-        return y if bias is None else y + bias
+        return y if self.bias is None else y + self.bias.to(x.dtype)
 
     if TYPE_CHECKING:
         __call__ = forward
