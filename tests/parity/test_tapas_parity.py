@@ -179,6 +179,12 @@ def test_inputs_that_contradict_the_model(tmp_path: Path) -> None:
     inputs = table()
     with pytest.raises(OptionError, match=r"`token_type_ids` must have the shape \(B, T, 7\), an id of every kind"):
         ours(inputs["input_ids"], token_type_ids=inputs["token_type_ids"][..., 0])
+    many = inputs["token_type_ids"].clone()
+    many[0, 9, 2] = 8
+    with pytest.raises(
+        OptionError, match="hold 8 as kind 2, of which this model has 8: 0 to 7. Make the table smaller"
+    ):
+        ours(inputs["input_ids"], token_type_ids=many)
     with pytest.raises(OptionError, match="`aggregation_labels` are missing: the model has operations"):
         ours(**inputs, labels=answers(inputs, 0)["labels"])
     with pytest.raises(OptionError, match="`aggregation_labels` were given alone"):

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from plait.models.model import PretrainedModel as PretrainedModel
     from plait.models.pretrained import Pretrained
     from plait.models.seq2seq import Seq2SeqModel as Seq2SeqModel
-    from plait.text import Tokenizer
 
 Model = TypeVar("Model", bound="Pretrained")
 
@@ -59,13 +58,15 @@ class AutoTokenizer:
         raise OptionError("AutoTokenizer makes tokenizers: use AutoTokenizer.from_pretrained(…).")
 
     @staticmethod
-    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Tokenizer:
+    def from_pretrained(pretrained_model_name_or_path: str | os.PathLike[str], **options: Any) -> Any:
         """The tokenizer behind a reference: the tokenizer files of its folder, or the metadata of a GGUF file.
 
         `options` are those of `LoadOptions`; others, such as `padding_side`, belong to the tokenizer. `use_fast=False`
-        runs the pure-Python reference in place of the compiled engine; ids are the same.
+        runs the pure-Python reference in place of the compiled engine; ids are the same. A `Tokenizer`, or for TAPAS a
+        `TableTokenizer`, which takes a table and questions.
         """
         from plait.text import Tokenizer
+        from plait.text.tables import TableTokenizer, reads_tables
 
         own, rest = LoadOptions.split(options)
         if not rest.pop("use_fast", True):
@@ -79,7 +80,8 @@ class AutoTokenizer:
 
             assert snapshot.file is not None
             return Tokenizer.from_gguf(read_metadata(snapshot.file), **rest)
-        return Tokenizer.from_folder(snapshot.folder, **rest)
+        tokenizer = Tokenizer.from_folder(snapshot.folder, **rest)
+        return TableTokenizer.around(tokenizer) if reads_tables(tokenizer, snapshot.folder) else tokenizer
 
 
 class _AutoModel(Generic[Model]):

@@ -74,11 +74,8 @@ class Inputs:
 
     def _segments(self, model: PretrainedModel) -> Tensor | None:
         kinds = model.network.spec.stack.frontend.segments
-        if isinstance(kinds, tuple) and self.segments is not None and self.segments.shape[2:] != (len(kinds),):
-            raise OptionError(
-                f"`token_type_ids` must have the shape (B, T, {len(kinds)}), an id of every kind, but has "
-                f"{tuple(self.segments.shape)}. The model's tokenizer makes them of a table."
-            )
+        if isinstance(kinds, tuple) and self.segments is not None:
+            _check_kinds(self.segments, kinds)
         if self.segments is None or kinds is not None:
             return self.segments
         # Tokenizers return zeros for families without segments.
@@ -107,6 +104,24 @@ class Inputs:
                 )
         first = getattr(family_of(model.config.model_type, label=model.config.label), "first_position", None)
         return positions if first is None else positions - first(model.config)
+
+
+def _check_kinds(segments: Tensor, kinds: tuple[int, ...]) -> None:
+    """Raise OptionError for segments that are not (B, T, kinds), or that the model does not have."""
+    if segments.shape[2:] != (len(kinds),):
+        raise OptionError(
+            f"`token_type_ids` must have the shape (B, T, {len(kinds)}), an id of every kind, but has "
+            f"{tuple(segments.shape)}. The model's tokenizer makes them of a table."
+        )
+    if segments.device.type != "cpu" or not segments.numel():
+        return  # elsewhere the comparison would wait for the device
+    highest = segments.flatten(0, 1).amax(dim=0).tolist()
+    for kind, (found, count) in enumerate(zip(highest, kinds, strict=True)):
+        if found >= count:
+            raise OptionError(
+                f"`token_type_ids` hold {found} as kind {kind}, of which this model has {count}: 0 to {count - 1}. "
+                "Make the table smaller (kind 1 is its column, kind 2 its row)."
+            )
 
 
 def valid_tokens(

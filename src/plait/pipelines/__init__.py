@@ -36,6 +36,9 @@ TASKS: dict[str, Task] = {
         "token_classification", "TokenClassificationPipeline", "AutoModelForTokenClassification"
     ),
     "question-answering": Task("question_answering", "QuestionAnsweringPipeline", "AutoModelForQuestionAnswering"),
+    "table-question-answering": Task(
+        "table_question_answering", "TableQuestionAnsweringPipeline", "AutoModelForTableQuestionAnswering"
+    ),
     "fill-mask": Task("fill_mask", "FillMaskPipeline", "AutoModelForMaskedLM"),
     "feature-extraction": Task("feature_extraction", "FeatureExtractionPipeline", "AutoModel"),
 }

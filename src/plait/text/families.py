@@ -43,7 +43,18 @@ _CLIP = _roles(bos="<|startoftext|>", eos="<|endoftext|>", unk="<|endoftext|>", 
 
 FAMILIES: dict[str, Family] = {
     **dict.fromkeys(
-        ("bert", "electra", "mobilebert", "convbert", "funnel", "layoutlm", "lxmert", "retribert", "squeezebert"),
+        (
+            "bert",
+            "electra",
+            "mobilebert",
+            "convbert",
+            "funnel",
+            "layoutlm",
+            "lxmert",
+            "retribert",
+            "squeezebert",
+            "tapas",
+        ),
         Family(inputs=WITH_TYPES, roles=_BERT),
     ),
     "distilbert": Family(roles=_BERT),
