@@ -8,11 +8,10 @@ D width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from plait.errors import OptionError
 from plait.models import inputs
 from plait.models.config import Config
+from plait.models.head_mask import head_factors, heads_multiplied, masked
 from plait.models.inputs import packing_of
 from plait.models.outputs import Output
 from plait.models.pretrained import Pretrained
@@ -205,11 +205,7 @@ class PretrainedModel(Pretrained):
         if record.attentions is not None:
             of_layers = head_factors(head_mask, len(self.layers))
             factors = [of_layers[number] for number in self.network.stack.order]
-            pairs = zip(record.attentions, factors, strict=True)
-            # (B, H, T, S) * (H, 1, 1)
-            values["attentions"] = tuple(
-                part if factor is None else part * factor[:, None, None] for part, factor in pairs
-            )
+            values["attentions"] = masked(record.attentions, factors)
         return values
 
     def _routed(self, record: Recorder, valid: Tensor | None) -> dict[str, Any]:
@@ -263,45 +259,3 @@ class PretrainedModel(Pretrained):
         scores = self.network(tokens, valid=valid, positions=positions, cache=cache, keep=1).scores
         assert scores is not None
         return scores[:, -1].float()
-
-
-def head_factors(head_mask: Tensor | None, layers: int) -> list[Tensor | None]:
-    """The factors (heads,) of each layer's heads, None for a layer where nothing changes."""
-    if head_mask is None:
-        return [None] * layers
-    if head_mask.dim() == 1:
-        return [head_mask] * layers
-    if head_mask.dim() == 2 and head_mask.shape[0] == layers:
-        return list(head_mask)
-    raise OptionError(
-        f"`head_mask` must have the shape (heads,) or ({layers}, heads), but has {tuple(head_mask.shape)}."
-    )
-
-
-@contextmanager
-def heads_multiplied(layers: nn.ModuleList, head_mask: Tensor | None) -> Iterator[None]:
-    """While the block runs, each head's output is multiplied by its factor.
-
-    That is the same as multiplying its attention weights.
-    """
-    if head_mask is None:
-        yield
-        return
-    handles = []
-    for layer, factor in zip(layers, head_factors(head_mask, len(layers)), strict=True):
-        assert factor is not None
-        attention = cast("Any", layer).attention
-        if factor.shape[0] != attention.spec.heads:
-            raise OptionError(f"`head_mask` names {factor.shape[0]} heads, but the layers have {attention.spec.heads}.")
-        # (heads,) -> (heads * head_dim,)
-        columns = factor.repeat_interleave(attention.spec.head_dim)
-
-        def multiply(module: nn.Module, arguments: tuple[Tensor], columns: Tensor = columns) -> tuple[Tensor]:
-            return (arguments[0] * columns.to(arguments[0]),)
-
-        handles.append(attention.output.register_forward_pre_hook(multiply))
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()

@@ -8,7 +8,8 @@ as for a decoder alone. Shapes: B batch, S tokens of the source, T tokens of the
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from plait.errors import OptionError
 from plait.models.config import Config
+from plait.models.head_mask import head_factors, heads_multiplied, masked
 from plait.models.inputs import valid_tokens
 from plait.models.outputs import Output
 from plait.models.pretrained import Pretrained
@@ -93,6 +95,9 @@ class Seq2SeqModel(Pretrained):
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        head_mask: Tensor | None = None,
+        decoder_head_mask: Tensor | None = None,
+        cross_attn_head_mask: Tensor | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
@@ -109,6 +114,8 @@ class Seq2SeqModel(Pretrained):
         Labels of -100 count nothing. `decoder_attention_mask` (B, T) is 0 at padding; with a cache it may cover the
         cached tokens too. `past_key_values` is the cache of an earlier call, to which this one appends; `use_cache`
         returns it, by default outside training. `logits_to_keep` scores only that many last positions, 0 means all.
+        `head_mask`, `decoder_head_mask` and `cross_attn_head_mask`, (heads,) or (layers, heads), multiply what each
+        head gives: of the encoder, of the decoder, and of the decoder's attention to the encoder.
         Raises OptionError for arguments that contradict each other or the task.
         """
         task = TASKS[self.task]
@@ -128,9 +135,13 @@ class Seq2SeqModel(Pretrained):
         states = self._asked(output_hidden_states, "output_hidden_states")
         weights = self._asked(output_attentions, "output_attentions")
         records = (Recorder(attentions=weights), Recorder(attentions=weights)) if states or weights else (None, None)
-        hidden = self.network(
-            **source, **target, cache=cache, encoder_record=records[0], record=records[1], keep=logits_to_keep or None
-        )
+        masks = {"head_mask": head_mask, "decoder_head_mask": decoder_head_mask}
+        masks["cross_attn_head_mask"] = cross_attn_head_mask
+        keep = logits_to_keep or None
+        with self._heads_multiplied(masks):
+            hidden = self.network(
+                **source, **target, cache=cache, encoder_record=records[0], record=records[1], keep=keep
+            )
         values: dict[str, Any] = {**task.outputs(hidden, target["targets_valid"])}
         values |= {"past_key_values": cache if returns_cache else None, "encoder_last_hidden_state": hidden.memory}
         values |= {f"encoder_{name}": value for name, value in _kept(encoder_outputs).items()}
@@ -139,6 +150,9 @@ class Seq2SeqModel(Pretrained):
                 values |= {f"{side}_{name}": value for name, value in _recorded(record, states=states).items()}
         if weights and records[1] is not None:
             values["cross_attentions"] = tuple(records[1].cross_attentions or ())
+        for name, (stack, mask) in self._masked(masks).items():
+            if name in values and mask is not None:
+                values[name] = masked(values[name], head_factors(mask, len(stack)))
         terms = task.loss(values, answers, self.config) if answers and task.loss else None
         if terms is not None:
             values["loss"] = terms.mean()
@@ -148,6 +162,24 @@ class Seq2SeqModel(Pretrained):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+    def _masked(self, masks: Mapping[str, Tensor | None]) -> dict[str, tuple[nn.ModuleList, Tensor | None]]:
+        """The attention weights that each mask multiplies: by name, with the layers that have them."""
+        encoder, decoder = self.network.encoder.layers, self.network.decoder.layers
+        return {
+            "encoder_attentions": (encoder, masks["head_mask"]),
+            "decoder_attentions": (decoder, masks["decoder_head_mask"]),
+            "cross_attentions": (decoder, masks["cross_attn_head_mask"]),
+        }
+
+    @contextmanager
+    def _heads_multiplied(self, masks: Mapping[str, Tensor | None]) -> Iterator[None]:
+        parts = ("attention", "attention", "cross")
+        pairs = zip(parts, masks, self._masked(masks).values(), strict=True)
+        with ExitStack() as stack:
+            for part, name, (layers, mask) in pairs:
+                stack.enter_context(heads_multiplied(layers, mask, part=part, name=name))
+            yield
 
     def encode(
         self,
