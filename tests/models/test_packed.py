@@ -121,7 +121,7 @@ def test_what_cannot_be_packed(arguments: dict[str, Any], reason: str) -> None:
     llama()(**given)
 
 
-def test_disentangled_attention_takes_whole_batches(packings: list[Packing]) -> None:
+def test_convolutions_read_whole_rows(packings: list[Packing]) -> None:
     model = AutoModel.from_config(
         {
             "model_type": "deberta-v2",
@@ -130,11 +130,12 @@ def test_disentangled_attention_takes_whole_batches(packings: list[Packing]) -> 
             "pos_att_type": "p2c|c2p",
             "share_att_key": True,
             "position_biased_input": False,
+            "conv_kernel_size": 3,
         }
     ).eval()
     model(IDS, MASK)
     assert packings == []
-    with pytest.raises(OptionError, match="the attention of this model takes whole batches"):
+    with pytest.raises(OptionError, match="this model reads rows as wholes"):
         model(IDS, MASK, packed=True)
 
 

@@ -16,8 +16,11 @@ from plait.nn.packing import Packing, Run
 from plait.nn.spec import (
     AttentionSpec,
     ClassifierHeadSpec,
+    ConvolutionSpec,
+    ConvolvedLayerSpec,
     DisentangledSpec,
     LanguageHeadSpec,
+    LatentAttentionSpec,
     LayerSpec,
     LearnedPositions,
     MaskSpec,
@@ -41,6 +44,16 @@ from plait.nn.topology import SingleModel
 NORM = NormSpec(kind="rms", eps=1e-5)
 CAUSAL = MaskSpec(causal=True)
 ATTENTION = AttentionSpec(heads=4, kv_heads=4, head_dim=4, scale=0.5, bias=ProjectionBias(value=True, output=True))
+LATENT = LatentAttentionSpec(
+    heads=2,
+    latent=6,
+    plain_dim=3,
+    value_dim=5,
+    rope=RopeSpec(theta=100.0, dim=4),
+    scale=0.4,
+    norm=NORM,
+    mask=CAUSAL,
+)
 LAYER = LayerSpec(
     attention=ATTENTION,
     mlp=MLPSpec(width=12, activation="gelu", gated=True),
@@ -71,6 +84,13 @@ STACKS: dict[str, StackSpec] = {
         stack(), layers=(ParallelLayerSpec(attention=replace(ATTENTION, mask=CAUSAL), mlp=LAYER.mlp, norm=NORM),)
     ),
     "repeated layers": replace(stack(), order=(0, 1, 0, 1)),
+    "disentangled": replace(
+        stack(),
+        layers=(replace(LAYER, attention=DisentangledSpec(heads=2, head_dim=4, scale=0.3)),) * 2,
+        relative_vectors=RelativeVectorsSpec(reach=4, distance=7, norm=NORM),
+    ),
+    "latent": replace(stack(), layers=(replace(LAYER, attention=LATENT),)),
+    "latent, absorbed": replace(stack(), layers=(replace(LAYER, attention=replace(LATENT, latent=1)),)),
 }
 HEADS: dict[str, dict[str, Any]] = {
     "words": {"head": LanguageHeadSpec(vocabulary=20, tied=False, bias=True)},
@@ -202,8 +222,10 @@ def test_when_packing_pays() -> None:
 
 def test_which_stacks_pack() -> None:
     assert Stack(STACKS["relative bias"]).packable
-    disentangled = replace(LAYER, attention=DisentangledSpec(heads=2, head_dim=4, scale=0.5))
-    spec = replace(STACKS["all keys"], layers=(disentangled,), relative_vectors=RelativeVectorsSpec(reach=4))
+    attention = DisentangledSpec(heads=2, head_dim=4, scale=0.5)
+    convolution = ConvolutionSpec(kernel=3, activation="tanh", norm=NORM)
+    layer = ConvolvedLayerSpec(**{**vars(LAYER), "attention": attention, "convolution": convolution})
+    spec = replace(STACKS["all keys"], layers=(layer,), relative_vectors=RelativeVectorsSpec(reach=4))
     assert not Stack(spec).packable
     crossing = replace(LAYER, cross=ATTENTION, around_cross=LAYER.around_mlp)
     assert not Stack(replace(STACKS["all keys"], layers=(crossing,))).packable

@@ -173,7 +173,7 @@ def packing_of(
 def _obstacle(stack: Stack, *, cache: Cache | None, record: Recorder | None, positions: Tensor | None) -> str | None:
     """Why a forward cannot pack, None when it can."""
     if not stack.packable:
-        return "the attention of this model takes whole batches"
+        return "this model reads rows as wholes (a convolution, or positions that count within cells)"
     if cache is not None:
         return "a cache holds padded rows (use_cache=False goes without one)"
     if record is not None:

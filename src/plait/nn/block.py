@@ -110,10 +110,8 @@ def _attend(
         if cache is not None:
             raise ConfigError("disentangled attention keeps no cache: every token sees those behind it as well")
         assert context.relative is not None
-        assert isinstance(mask, Mask)
         return attention(x, mask, relative=context.relative, weights=weights)
     if isinstance(attention, LatentAttention):
-        assert isinstance(mask, Mask)
         rotation = context.rotations[attention.spec.rope]
         return attention(x, mask, rotation=rotation, cache=cache, capacity=context.capacity, weights=weights)
     spec = attention.spec

@@ -21,6 +21,7 @@ from plait.nn.cache import LayerCache
 from plait.nn.linear import Linear
 from plait.nn.mask import Mask
 from plait.nn.norm import Norm
+from plait.nn.packing import Packed
 from plait.nn.rope import Rotation, rotate
 from plait.nn.spec import LatentAttentionSpec
 
@@ -45,14 +46,17 @@ class LatentAttention(nn.Module):
     def forward(
         self,
         x: Tensor,
-        mask: Mask,
+        mask: Mask | Packed,
         *,
         rotation: Rotation,
         cache: LayerCache | None = None,
         capacity: int = 0,
         weights: list[Tensor] | None = None,
     ) -> Tensor:
-        """(B, T, width) -> (B, T, width). Attention weights (B, H, T, S) are appended to a list `weights`."""
+        """(B, T, width) -> (B, T, width). Attention weights (B, H, T, S) are appended to a list `weights`.
+
+        With a `Packed` mask `x` is one packed row (1, N, width), and there is neither cache nor weights.
+        """
         latent = self.latent_norm(self.latent(x))
         dropped = self.training and self.spec.dropout > 0
         if x.shape[1] == 1 and cache is None and weights is None and not dropped:
@@ -63,12 +67,13 @@ class LatentAttention(nn.Module):
         latent, key = latent[:, None], rotate(self.rotated_key(x)[:, None], rotation)
         if cache is not None:
             latent, key = cache.append(latent, key, capacity=capacity)
-        if self._absorbs(plain.shape[2], latent.shape[2]):
-            mixed = self._absorbed(plain, rotated, latent, key, mask, weights)
+        if isinstance(mask, Packed):
+            runs = zip(*(mask.packing.split(part) for part in (plain, rotated, latent, key)), mask.masks, strict=True)
+            mixed = mask.packing.join(self._attended(p, r, c, k, m, None) for p, r, c, k, m in runs)
         else:
-            mixed = self._expanded(plain, rotated, latent, key, mask, weights)
-        # (B, H, T, V) -> (B, T, H * V)
-        return self.output(mixed.transpose(1, 2).flatten(2))  # type: ignore[no-any-return]
+            # (B, H, T, V) -> (B, T, H * V)
+            mixed = self._attended(plain, rotated, latent, key, mask, weights).transpose(1, 2).flatten(2)
+        return self.output(mixed)  # type: ignore[no-any-return]
 
     def _queries(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """The plain and the rotated part of the queries, (B, H, T, P) and (B, H, T, R)."""
@@ -93,6 +98,13 @@ class LatentAttention(nn.Module):
         both, shared = spec.latent * (spec.plain_dim + spec.value_dim), spec.rope.dim
         expanded = keys * both + queries * keys * (spec.plain_dim + spec.value_dim + shared)
         return queries * both + queries * keys * (2 * spec.latent + shared) < expanded
+
+    def _attended(
+        self, plain: Tensor, rotated: Tensor, latent: Tensor, key: Tensor, mask: Mask, weights: list[Tensor] | None
+    ) -> Tensor:
+        """(B, H, T, V), by the way with fewer multiplications."""
+        way = self._absorbed if self._absorbs(plain.shape[2], latent.shape[2]) else self._expanded
+        return way(plain, rotated, latent, key, mask, weights)
 
     def _expanded(
         self, plain: Tensor, rotated: Tensor, latent: Tensor, key: Tensor, mask: Mask, weights: list[Tensor] | None

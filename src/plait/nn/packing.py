@@ -84,6 +84,11 @@ class Packing:
         device = self.places.device
         return torch.cat([torch.arange(run.length, device=device).repeat(run.rows) for run in self.runs])[None]
 
+    @property
+    def longest(self) -> Tensor:
+        """The positions in the longest sequence, (1, L)."""
+        return torch.arange(max(run.length for run in self.runs), device=self.places.device)[None]
+
     def pack(self, x: Tensor) -> Tensor:
         """(B, T, …) -> (1, N, …)."""
         return x.flatten(0, 1).index_select(0, self.places)[None]

@@ -26,7 +26,6 @@ from plait.nn.position import RelativeBias, RelativeVectors
 from plait.nn.record import Recorder
 from plait.nn.rope import rotation
 from plait.nn.spec import (
-    AttentionSpec,
     ConvolvedLayerSpec,
     DisentangledSpec,
     LayerSpec,
@@ -98,7 +97,7 @@ class Stack(nn.Module):
         self._check_positions(counted, start + count, counted is not where or positions is not None)
         x = self.frontend(tokens, counted, embeddings=embeddings, segments=segments)
         slots = None if packing else self._slots(where, positions is not None, valid, cache, batch, count)
-        places = where if slots is None else slots[0]
+        places = packing.longest if packing else where if slots is None else slots[0]
         context = Context(
             masks=self._packed(packing) if packing else self._made(slots, count, start + count, device),
             rotations={spec: rotation(spec, where) for spec in self._ropes},
@@ -132,12 +131,10 @@ class Stack(nn.Module):
 
     @property
     def packable(self) -> bool:
-        """Whether the stack computes packed rows: its layers read no other stack, have ordinary attention and no
-        convolution, and positions do not depend on cells."""
-        return self._counts != "cells" and all(
-            isinstance(layer.attention, AttentionSpec)
-            and getattr(layer, "cross", None) is None
-            and not isinstance(layer, ConvolvedLayerSpec)
+        """Whether the stack computes packed rows: its layers read no other stack and have no convolution, and positions
+        do not depend on cells."""
+        return self._counts != "cells" and not any(
+            isinstance(layer, ConvolvedLayerSpec) or getattr(layer, "cross", None) is not None
             for layer in self.spec.layers
         )
 
@@ -198,8 +195,7 @@ class Stack(nn.Module):
 
     def _packed(self, packing: Packing) -> dict[MaskSpec, Packed]:
         """The masks of a packed row: one per run, for sequences that begin at position 0."""
-        device, lengths = packing.places.device, [run.length for run in packing.runs]
-        order = torch.arange(max(lengths, default=0), device=device)[None]
+        device, lengths, order = packing.places.device, [run.length for run in packing.runs], packing.longest
         # Distances do not depend on where a sequence begins: the biases of the longest hold those of all others.
         bias = None if self.relative_bias is None else self.relative_bias(order, order)
         return {
