@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from plait.data.formats import Format, formatter_of
-from plait.data.table import missing_column
 from plait.errors import DataError, OptionError, RowError
 
 if TYPE_CHECKING:
@@ -64,10 +63,9 @@ def get(dataset: Dataset, key: Any) -> Any:
     if type(key) is int and dataset.plain:
         return dataset.read_row(position(key, len(dataset)))
     if isinstance(key, str):
-        shown = dataset.shown_columns()
-        if key not in shown:
-            raise missing_column(key, shown)
-        return Column(dataset, key)
+        dataset.table.column(key)
+        # one that the format leaves out is there all the same, in no format
+        return Column(dataset if key in dataset.shown_columns() else dataset.with_format(None), key)
     if isinstance(key, int | np.integer):
         return _row(dataset, position(key, len(dataset)))
     rows = positions(key, len(dataset))

@@ -54,6 +54,8 @@ def natural(values: Any) -> pa.Array:
     sample = next((value for value in values if value is not None), None)
     if isinstance(sample, np.ndarray) or hasattr(sample, "detach"):
         return _of_arrays(values)
+    if isinstance(sample, np.datetime64 | np.timedelta64) and (times := _of_times(values, sample)) is not None:
+        return times
     if isinstance(sample, np.generic):
         return plain_storage(
             pa.array([value.item() if _is_zero_rank(value) else value for value in values], type=_numpy_type(values))
@@ -138,11 +140,41 @@ def _numpy_type(values: list[Any]) -> pa.DataType | None:
     )
 
 
+def _of_times(values: list[Any], sample: Any) -> Any:
+    """NumPy's times of one kind, whatever their units (Python's reach down to microseconds); `None` for others."""
+    kind = type(sample)
+    if any(value is not None and type(value) is not kind for value in values):
+        return None
+    given = [kind("NaT") if value is None else value for value in values]
+    array = np.array(given)
+    seconds = f"{array.dtype.kind}8[s]"
+    # NumPy brings different units to the finest of them, and wraps around what that cannot hold
+    if len({value.dtype for value in given}) > 1 and any(
+        not np.isnat(value) and value.astype(seconds) != same.astype(seconds)
+        for value, same in zip(given, array, strict=True)
+    ):
+        raise OverflowError(f"{array.dtype} cannot hold all of the times")
+    return _in_known_unit(array)
+
+
+_UNITS = {"Y": "D", "M": "D", "W": "D", "h": "s", "m": "s", "ps": "ns", "fs": "ns", "as": "ns"}
+
+
+def _in_known_unit(array: Any) -> Any:
+    """Times of NumPy in a unit that Arrow has; `None` for numbers without a unit."""
+    unit, _ = np.datetime_data(array.dtype)
+    if unit == "generic":
+        return None
+    unit = _UNITS.get(unit, unit)
+    return pa.array(array.astype(f"{array.dtype.kind}8[{'s' if unit == 'D' and array.dtype.kind == 'm' else unit}]"))
+
+
 def _of_numpy(array: Any) -> Any:
     if array.dtype == object or array.dtype.kind in "US":
         return natural(array.tolist())
     if array.ndim == 1:
-        return pa.array(array)
+        times = _in_known_unit(array) if array.dtype.kind in "mM" else None
+        return pa.array(array) if times is None else times
     if array.ndim == 0:
         raise TypeError("a column needs one value per row, but got a single number")
     # (N, a, b, …) -> lists of lists over one flat copy

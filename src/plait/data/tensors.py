@@ -1,12 +1,14 @@
 """Rows as arrays and tensors, complete: NumPy, torch, jax and tensorflow.
 
 Integers become int64 and floats float32 unless `dtype` says otherwise (the custom of datasets, so that models get
-what they expect). Lists of equal lengths become one array (N, …); of unequal lengths, one array per row. What is no
-number (text, bytes, nulls) stays what it is.
+what they expect). Lists of equal lengths become one array (N, …); of unequal lengths, one array per row. Times without
+a zone, dates and durations are datetime64 and timedelta64 in NumPy. What is no number (text, bytes, nulls) stays what
+it is.
 """
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -37,6 +39,8 @@ class TensorFormatter:
         dense = dense_array(array)
         if dense is not None:
             return self._tensor(dense)
+        if self.kind == "numpy" and _is_time(array.type):
+            return array.to_numpy(zero_copy_only=False)
         if pa.types.is_string(array.type) or pa.types.is_large_string(array.type):
             values = array.to_numpy(zero_copy_only=False)
             if self.kind == "numpy" and not array.null_count:
@@ -126,6 +130,10 @@ class TensorFormatter:
         if isinstance(value, list | tuple):
             array = _array_of_numbers(value)
             return self._tensor(array) if array is not None else self._stack([self._value(inner) for inner in value])
+        if self.kind == "numpy" and isinstance(value, datetime.date | datetime.timedelta):
+            if isinstance(value, datetime.timedelta):
+                return np.timedelta64(value)
+            return value if getattr(value, "tzinfo", None) is not None else np.datetime64(value)
         if hasattr(value, "getbands"):  # a picture: (H, W, C), and (C, H, W) for torch
             pixels = np.asarray(value)
             if self.kind == "torch":
@@ -187,7 +195,7 @@ def dense_array(array: Any) -> Any:
     if not _is_scalar_number(array.type):
         return None
     if array.null_count:
-        if len(shape) > 1 or array.null_count == len(array):
+        if len(shape) > 1:
             return None
         if pa.types.is_boolean(array.type):
             return None
@@ -201,6 +209,13 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _is_scalar_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def _is_time(kind: pa.DataType) -> bool:
+    """Whether NumPy has the type: it knows no zones and no times of day."""
+    return bool(
+        (pa.types.is_timestamp(kind) and kind.tz is None) or pa.types.is_date32(kind) or pa.types.is_duration(kind)
+    )
 
 
 def _default_dtype(dtype: Any) -> Any:
