@@ -49,12 +49,22 @@ class Process(NamedTuple):
 
 
 def alternate(
-    ours: Callable[[], object], theirs: Callable[[], object], *, runs: int = 7, warmup: int = 1
+    ours: Callable[[], object],
+    theirs: Callable[[], object],
+    *,
+    runs: int = 7,
+    warmup: int = 1,
+    before: Callable[[], object] | None = None,
 ) -> tuple[float, float]:
-    """Median seconds of both functions, called in turn: ours, theirs, ours, … after `warmup` uncounted pairs."""
+    """Median seconds of both functions, called in turn: ours, theirs, ours, … after `warmup` uncounted pairs.
+
+    `before` is called before each, and not timed.
+    """
     times: tuple[list[float], list[float]] = ([], [])
     for run in range(warmup + runs):
         for side, function in enumerate((ours, theirs)):
+            if before is not None:
+                before()
             start = time.perf_counter()
             function()
             if run >= warmup:
