@@ -14,11 +14,13 @@ from plait.errors import OptionError
 from plait.models import auto
 from plait.models.config import Config
 from plait.models.files import new_model
+from plait.models.model import PretrainedModel
 from plait.models.pretrained import Pretrained
 from plait.nn.linear import Embedding
 from plait.train import Trainer, TrainingArguments
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_hidden_layers": 4}
+BERT = {"model_type": "bert", **SIZES}
 LLAMA = {"model_type": "llama", **SIZES, "num_key_value_heads": 2}
 T5 = {"model_type": "t5", "d_kv": 8, "d_ff": 40, "d_model": 16, "num_layers": 2, "num_heads": 2, "dropout_rate": 0.0}
 BART = {"model_type": "bart", "d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "max_position_embeddings": 20}
@@ -27,12 +29,8 @@ BART |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start
 CASES: dict[str, tuple[dict[str, Any], str, str]] = {
     "untied": (LLAMA, "causal_lm", "AutoModelForCausalLM"),
     "tied": ({**LLAMA, "tie_word_embeddings": True}, "causal_lm", "AutoModelForCausalLM"),
-    "tied with a bias": ({"model_type": "bert", **SIZES}, "masked_lm", "AutoModelForMaskedLM"),
-    "without scores": (
-        {"model_type": "bert", **SIZES},
-        "sequence_classification",
-        "AutoModelForSequenceClassification",
-    ),
+    "tied with a bias": (BERT, "masked_lm", "AutoModelForMaskedLM"),
+    "without scores": (BERT, "sequence_classification", "AutoModelForSequenceClassification"),
     "two stacks": (T5, "seq2seq_lm", "AutoModelForSeq2SeqLM"),
     "two stacks with a bias": (BART, "seq2seq_lm", "AutoModelForSeq2SeqLM"),
 }
@@ -327,3 +325,47 @@ def test_layers_that_differ_are_told_apart() -> None:
     lines = [line for line in model.describe().splitlines() if line[:8] in ("│  │  ├─", "│  │  └─")]
     names = [line.split()[3] for line in lines]
     assert names == ["tokens", "0", "1–3"]
+
+
+def test_the_head_is_replaced_where_it_is() -> None:
+    model = model_of(BERT, "sequence_classification", num_labels=3)
+    assert model.num_labels == 3
+    with pytest.raises(OptionError) as caught:
+        model.classifier = torch.nn.Linear(16, 7)
+    assert str(caught.value) == (
+        "PretrainedModel has no part 'classifier' to replace. Its head is model.network.head, and the layer in it that "
+        "scores is model.network.head.projection: replace that one."
+    )
+    head = torch.nn.Linear(16, 7)
+    model.network.head.projection = head
+    seen: list[Tensor] = []
+    head.register_forward_hook(lambda part, given, made: seen.append(made))
+    assert torch.equal(model(torch.tensor([[1, 2, 3]])).logits, seen[0])
+
+
+def test_parts_under_other_names_are_pointed_at() -> None:
+    model = model_of(BERT, "sequence_classification")
+    for name, text in {
+        "bert": "PretrainedModel has no attribute 'bert'. print(model.describe()) shows its parts, which begin at "
+        "model.network.",
+        "classifier": "PretrainedModel has no attribute 'classifier'. Its head is model.network.head, and the layer in "
+        "it that scores is model.network.head.projection.",
+        "describ": "PretrainedModel has no attribute 'describ'. Did you mean 'describe'? print(model.describe()) shows "
+        "its parts, which begin at model.network.",
+    }.items():
+        with pytest.raises(AttributeError) as caught:
+            getattr(model, name)
+        assert str(caught.value) == text
+        assert not hasattr(model, name)
+
+
+def test_a_model_of_ones_own_names_its_parts_as_it_likes() -> None:
+    class Scored(PretrainedModel):
+        def forward(self, input_ids: Tensor) -> Tensor:  # type: ignore[override]
+            return self.score(super().forward(input_ids).last_hidden_state)
+
+    plain = model_of(BERT, "base")
+    model = Scored(plain.config, task="base", network=plain.network).eval()
+    model.score = torch.nn.Linear(16, 2)
+    ids = torch.tensor([[1, 2, 3]])
+    assert torch.equal(model(ids), model.score(plain(ids).last_hidden_state))

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import torch
 from torch import nn
 
-from plait.errors import OptionError
+from plait.errors import OptionError, nearest
 from plait.models.config import Config
 from plait.models.tasks import TASKS
 from plait.nn.heads import LanguageHead
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
     from plait.generate import GenerationConfig
     from plait.models.placement import Plan
     from plait.weights.translated import Translated
+
+# what other libraries call the head of a model
+_HEADS = frozenset({"classifier", "score", "lm_head", "qa_outputs", "cls"})
+_HEAD = "Its head is model.network.head, and the layer in it that scores is model.network.head.projection"
 
 
 class Pretrained(nn.Module):
@@ -41,7 +45,26 @@ class Pretrained(nn.Module):
         self.generation_config: GenerationConfig | None = None
         self._main: torch.device | None = None  # where inputs begin, of a model that lies in several places
 
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            where = _HEAD if name in _HEADS else "print(model.describe()) shows its parts, which begin at model.network"
+            hint = nearest(name, [each for each in dir(type(self)) if not each.startswith("_")])
+            raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{hint} {where}.") from None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        # As a further part of the model it would be saved and trained, but no forward would use it.
+        if name in _HEADS and isinstance(value, nn.Module) and type(self).forward.__module__.startswith("plait."):
+            raise OptionError(f"{type(self).__name__} has no part {name!r} to replace. {_HEAD}: replace that one.")
+        super().__setattr__(name, value)
+
     # -- what it is ---------------------------------------------------------------------------------------------------
+
+    @property
+    def num_labels(self) -> int:
+        """How many labels the configuration names."""
+        return int(self.config.num_labels)
 
     @property
     def device(self) -> torch.device:
