@@ -187,6 +187,17 @@ def test_prepacked_models(tmp_path: Path, family: str) -> None:
     assert torch.equal(numbers(again, given(family)), numbers(prepacked, given(family)))
 
 
+@pytest.mark.parametrize(("name", "value"), [("quantize", "int8"), ("prepack", True)])
+def test_nothing_that_is_made_lies_on_disk(tmp_path: Path, name: str, value: Any) -> None:
+    made("llama").to(torch.bfloat16).save_pretrained(tmp_path)
+    with pytest.raises(OptionError) as error:
+        AutoModelForCausalLM.from_pretrained(tmp_path, device_map="auto", max_memory={"cpu": 60_000}, **{name: value})
+    assert str(error.value) == (
+        f"`{name}` makes matrices that the checkpoint does not hold, so no part can lie on disk. Leave it out, or "
+        "allow more memory."
+    )
+
+
 def test_what_prepacking_refuses(tmp_path: Path) -> None:
     made("llama").save_pretrained(tmp_path)
     loader = FAMILIES["llama"][0]

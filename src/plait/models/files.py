@@ -70,8 +70,11 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     rules, fresh = _fit_head(network, checkpoint, rules, task=task, redraw=options.ignore_mismatched_sizes)
     dtype, source = options.wanted_dtype() or _main_dtype(checkpoint), Translated(checkpoint, rules)
     places = plan(network, source, rules, device_map=options.device_map, max_memory=options.max_memory, dtype=dtype)
-    if options.quantize is not None and "disk" in places.places.values():
-        raise OptionError("`quantize` makes numbers that the checkpoint does not hold, so no part can lie on disk.")
+    if options.form is not None and "disk" in places.places.values():
+        raise OptionError(
+            f"`{'prepack' if options.prepack else 'quantize'}` makes matrices that the checkpoint does not hold, so no "
+            "part can lie on disk. Leave it out, or allow more memory."
+        )
     report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=places.device)
     if report.new:
         _draw(network, config, report.new, dtype=report.dtype or torch.get_default_dtype(), places=places)
