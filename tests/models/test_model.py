@@ -162,6 +162,12 @@ def test_return_dict_false_is_a_tuple() -> None:
             {"input_ids": ids(), "head_mask": torch.ones(3, 4)},
             "`head_mask` must have the shape (heads,) or (4, heads), but has (3, 4).",
         ),
+        ({"input_ids": [[1, 2]]}, "`input_ids` must be a tensor, but is a list. Use return_tensors='pt'."),
+        ({"input_ids": {"input_ids": ids()}}, "`input_ids` must be a tensor, but is a dict. Call model(**inputs)."),
+        (
+            {"input_ids": ids(), "attention_mask": [[1, 1, 1]]},
+            "`attention_mask` must be a tensor, but is a list. Use return_tensors='pt'.",
+        ),
         ({"input_ids": ids(), "head_mask": torch.ones(3)}, "`head_mask` names 3 heads, but the layers have 4."),
     ],
 )

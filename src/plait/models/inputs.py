@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from plait.nn.stack import Stack
 
 
+_NAMES = {
+    "tokens": "input_ids",
+    "embeddings": "inputs_embeds",
+    "mask": "attention_mask",
+    "segments": "token_type_ids",
+    "positions": "position_ids",
+}
+
+
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
     """The inputs of a forward, as given. `choices` is how many rows belong to one question."""
@@ -33,6 +42,13 @@ class Inputs:
     positions: Tensor | None
     choices: int = 1
 
+    def __post_init__(self) -> None:
+        for part, name in _NAMES.items():
+            given = getattr(self, part)
+            if given is not None and not isinstance(given, Tensor):
+                remedy = "Call model(**inputs)" if isinstance(given, dict) else "Use return_tensors='pt'"
+                raise OptionError(f"`{name}` must be a tensor, but is a {type(given).__name__}. {remedy}.")
+
     def flat(self) -> Inputs:
         """For questions with several choices: (B, choices, T, …) -> (B * choices, T, …), choice by choice."""
         first = self.embeddings if self.tokens is None else self.tokens
@@ -41,7 +57,7 @@ class Inputs:
             raise OptionError(
                 f"A model of multiple choice takes input_ids of shape (B, choices, T), but was given {shape}."
             )
-        parts = {name: getattr(self, name) for name in ("tokens", "embeddings", "mask", "segments", "positions")}
+        parts = {name: getattr(self, name) for name in _NAMES}
         flat = {name: None if part is None else part.flatten(0, 1) for name, part in parts.items()}
         return Inputs(**flat, choices=first.shape[1])
 
