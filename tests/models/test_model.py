@@ -163,6 +163,10 @@ def test_return_dict_false_is_a_tuple() -> None:
             "`head_mask` must have the shape (heads,) or (4, heads), but has (3, 4).",
         ),
         ({"input_ids": [[1, 2]]}, "`input_ids` must be a tensor, but is a list. Use return_tensors='pt'."),
+        (
+            {"input_ids": ids(), "labels": [[1, 2, 3]]},
+            "`labels` must be a tensor, but is a list. Use torch.tensor(…).",
+        ),
         ({"input_ids": {"input_ids": ids()}}, "`input_ids` must be a tensor, but is a dict. Call model(**inputs)."),
         (
             {"input_ids": ids(), "attention_mask": [[1, 1, 1]]},

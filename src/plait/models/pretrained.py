@@ -255,6 +255,9 @@ class Pretrained(nn.Module):
                 else "has no loss; load the AutoModelFor… of your task"
             )
             raise OptionError(f"`{unknown[0]}` was given, but this model of {task.title} {takes}.")
+        for name, value in answers.items():
+            if not isinstance(value, torch.Tensor):
+                raise OptionError(f"`{name}` must be a tensor, but is a {type(value).__name__}. Use torch.tensor(…).")
         return answers
 
     def _asked(self, argument: bool | None, key: str) -> bool:
