@@ -178,6 +178,14 @@ def test_iteration_in_a_format_equals_indexing(mixed: dict[str, Any], kind: str)
             same(row, dataset[index])
 
 
+def test_a_column_of_a_table_is_one_of_its_library() -> None:
+    dataset = Dataset.from_dict({"label": [3, 1, 3], "text": ["a", "b", "c"]}).select([2, 1, 0])
+    assert dataset.with_format("pandas")["label"].value_counts().to_dict() == {3: 2, 1: 1}
+    assert dataset.with_format("polars")["text"].to_list() == ["c", "b", "a"]
+    assert dataset.with_format("arrow")["text"].to_pylist() == ["c", "b", "a"]
+    assert dataset.with_format("pandas").unique("label") == [3, 1]
+
+
 def test_numbers_reach_numpy_without_a_copy() -> None:
     values = np.arange(10)
     dataset = Dataset.from_dict({"a": values, "b": np.ones((10, 3), np.float32)}).with_format("numpy")

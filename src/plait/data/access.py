@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from plait.data.formats import Format, formatter_of
+from plait.data.formats import TABLES, Format, formatter_of
 from plait.errors import DataError, OptionError, RowError
 
 if TYPE_CHECKING:
@@ -59,11 +59,16 @@ class Column(AbstractSequence[Any]):
 
 
 def get(dataset: Dataset, key: Any) -> Any:
-    """One row (an integer), a batch of rows (a slice, range, list, array or mask), or a column (a name)."""
+    """One row (an integer), a batch of rows (a slice, range, list, array or mask), or a column (a name).
+
+    In the formats of tables a column is one of theirs, such as a `pandas.Series`, read whole.
+    """
     if type(key) is int and dataset.plain:
         return dataset.read_row(position(key, len(dataset)))
     if isinstance(key, str):
         dataset.table.column(key)
+        if dataset.format_.kind in TABLES:  # its own columns know how to read themselves
+            return _one_column(dataset, key, range(len(dataset)))
         # one that the format leaves out is there all the same, in no format
         return Column(dataset if key in dataset.shown_columns() else dataset.with_format(None), key)
     if isinstance(key, int | np.integer):

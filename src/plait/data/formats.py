@@ -61,6 +61,9 @@ _NAMES = {
     "custom": "custom",
 }
 
+# the formats whose batches are tables
+TABLES = frozenset({"arrow", "pandas", "polars"})
+
 
 def kind_named(kind: str | None) -> str | None:
     """The one spelling of a format; `None` for plain Python. Raises `OptionError` for an unknown one."""
@@ -81,7 +84,7 @@ def formatter_of(format: Format) -> Formatter:
         return PythonFormatter()
     if format.kind == "custom":
         return TransformFormatter(options["transform"])
-    if format.kind in ("arrow", "pandas", "polars"):
+    if format.kind in TABLES:
         return TableFormatter(format.kind)
     from plait.data.tensors import TensorFormatter
 
