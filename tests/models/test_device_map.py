@@ -207,6 +207,7 @@ def test_a_new_head_is_trained_in_front_of_parts_on_disk(llama: Path) -> None:
         llama, num_labels=3, device_map="auto", max_memory={"cpu": "1KB"}
     )
     model(ids(), labels=torch.tensor([0, 2])).loss.backward()
+    assert model.base_model.device == model.device == torch.device("cpu")
     trained = {name for name, part in model.named_parameters() if part.grad is not None}
     assert trained == {"network.head.projection.weight"}
     model.requires_grad_(True)

@@ -68,7 +68,8 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     if options.form is not None:
         quantise(network, options.form)
     rules, fresh = _fit_head(network, checkpoint, rules, task=task, redraw=options.ignore_mismatched_sizes)
-    dtype, source = options.wanted_dtype() or _main_dtype(checkpoint), Translated(checkpoint, rules)
+    dtype = options.wanted_dtype() or _main_dtype(checkpoint)
+    source = None if options.device_map is None else Translated(checkpoint, rules)
     places = plan(network, source, rules, device_map=options.device_map, max_memory=options.max_memory, dtype=dtype)
     if options.form is not None and "disk" in places.places.values():
         raise OptionError(
@@ -83,7 +84,7 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
         require_bfloat16(model)
     if options.offload_folder is not None and "disk" not in places.places.values():
         logger("models").info("offload_folder has no effect: nothing of this model lies on disk.")
-    if options.device_map is not None:
+    if source is not None:
         model.place(places, source, folder=options.offload_folder)
     model.generation_config = _generation_config(snapshot.folder, config)
     return model

@@ -64,7 +64,7 @@ class PretrainedModel(Pretrained):
             network.spec, head=None, pool=network.spec.pool if network._modules.get("pool") else None
         )
         base = PretrainedModel(self.config, task="base", network=network)
-        base.training = self.training
+        base.training, base._main = self.training, self._main
         return base
 
     @property

@@ -56,7 +56,7 @@ def _spelled(place: torch.device) -> Any:
 
 def plan(
     network: nn.Module,
-    source: Translated,
+    source: Translated | None,
     rules: Rules,
     *,
     device_map: Any,
@@ -67,12 +67,15 @@ def plan(
 
     `device_map`: None for the CPU, a device, "auto", "balanced", "balanced_low_0", "sequential", or {name: device} with
     names of parts here or in the checkpoint and "" for all others. `max_memory` {device: bytes or "10GB"} bounds the
-    automatic ones, and what fits nowhere lies on disk. `dtype` is what weights are converted to, None for their own.
+    automatic ones, and what fits nowhere lies on disk. `source` is the checkpoint, needed with a map. `dtype` is what
+    weights are converted to, None for their own.
     Raises OptionError for a map that leaves a part out, divides one, or names a device that is not there.
     """
     if max_memory is not None and device_map not in AUTOMATIC:
         raise OptionError("`max_memory` bounds an automatic placement: give device_map='auto' with it.")
     parts = parts_of(network)
+    if source is None:
+        return Plan(places=dict.fromkeys(parts, CPU), main=CPU)
     if isinstance(device_map, Mapping):
         places = _mapped(network, parts, source, rules, device_map)
     elif device_map in AUTOMATIC:

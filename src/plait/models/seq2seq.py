@@ -67,7 +67,7 @@ class Seq2SeqModel(Pretrained):
         network._modules = {**self.network._modules, "pool": None, "head": None}
         network.spec = replace(network.spec, pool=None, head=None)
         base = Seq2SeqModel(self.config, task="base", network=network)
-        base.training = self.training
+        base.training, base._main = self.training, self._main
         return base
 
     def get_input_embeddings(self) -> nn.Embedding:
