@@ -81,12 +81,15 @@ class Call:
 
 
 class Source:
-    """The rows of a data set as functions get them: dicts decoded on demand, or, with a format, rows of that format."""
+    """The rows of a data set as functions get them: dicts decoded on demand, or, with a format, rows of that format.
+
+    Functions get all columns: those that a format shows are for reading.
+    """
 
     def __init__(self, dataset: Dataset) -> None:
         self.dataset = dataset
         self.plain = dataset.format_.kind is None
-        self.reader = Reader(dataset.table, dataset.features, dataset.shown_columns())
+        self.reader = Reader(dataset.table, dataset.features, dataset.column_names)
 
     def block_rows(self, *, first: bool) -> int:
         """How many rows to take at once, in the first block or in one after it."""

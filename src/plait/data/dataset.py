@@ -66,13 +66,15 @@ class Dataset(Described):
     def derive(self, table: Table, features: Features | None = None, *, same_rows: bool = False) -> Dataset:
         """This data set with another table: the same description, split and format, as far as its columns remain.
 
-        Indexes number rows, so they go along with the `same_rows` only.
+        A format that shows some columns shows new ones as well. Indexes number rows, so they go along with the
+        `same_rows` only.
         """
         features = self.features if features is None else features
         format = self.format_
         if format.columns is not None:
-            kept = tuple(name for name in format.columns if name in features)
-            format = Format(format.kind, kept, format.output_all_columns, format.options)
+            kept = [name for name in format.columns if name in features]
+            new = [name for name in features if name not in self.features]
+            format = Format(format.kind, (*kept, *new), format.output_all_columns, format.options)
         derived = Dataset(table, self.info, split=self.split, features=features, format=format)
         if same_rows:
             derived.indexes = dict(self.indexes)

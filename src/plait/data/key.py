@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 log = logger("data")
 
-VERSION = "1"  # of what map and filter do: a change makes earlier results unusable
+VERSION = "2"  # of what map and filter do: a change makes earlier results unusable
 
 
 def title_of(operation: str, function: Any) -> str:

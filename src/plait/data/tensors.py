@@ -73,7 +73,7 @@ class TensorFormatter:
         if self.kind == "numpy" and _is_scalar_number(array.type) and not array.null_count:
             # single numbers keep the dtype in which they are stored
             return array.to_numpy(zero_copy_only=False)
-        if array.null_count and _is_scalar_number(array.type):
+        if array.null_count and _is_scalar_number(array.type) and not pa.types.is_boolean(array.type):
             # a missing number is NaN, and the others of the column keep their type
             missing = np.float64("nan")
             return [

@@ -1,4 +1,4 @@
-"""Times of NumPy keep their unit and value on the way in, and come out as NumPy's again."""
+"""Formats: times of NumPy keep unit and value both ways, missing values, and columns outside a format."""
 
 from __future__ import annotations
 
@@ -89,3 +89,21 @@ def test_a_column_outside_the_format_is_there_in_no_format() -> None:
     assert dataset["b"][:] == [3, 4]
     assert type(dataset["b"][0]) is int
     assert isinstance(dataset["a"][:], np.ndarray)
+
+
+@pytest.mark.parametrize("batched", [False, True])
+def test_functions_get_columns_outside_the_format_and_their_columns_are_shown(batched: bool) -> None:
+    dataset = Dataset.from_dict({"a": [1, 2], "b": [3, 4], "c": ["x", "y"]}).with_format("numpy", columns=["a"])
+    assert dataset.filter(lambda row: row["b"] > 3, batched=batched)["a"][:].tolist() == [2]
+    made = dataset.map(lambda row: {"d": row["b"] + row["a"], "b": row["b"]}, batched=batched)
+    assert made.format["columns"] == ["a", "d"]
+    assert {name: values.tolist() for name, values in made[:].items()} == {"a": [1, 2], "d": [4, 6]}
+    assert dataset.add_column("e", [5, 6]).format["columns"] == ["a", "e"]
+    assert dataset.rename_column("b", "z").format["columns"] == ["a"]
+    assert dataset.map(lambda row: {"d": 1}, remove_columns=["a"])[0] == {"d": 1}
+
+
+def test_a_missing_truth_value_is_no_number() -> None:
+    dataset = Dataset.from_dict({"b": [True, None]})
+    assert [row["b"] for row in dataset.with_format("numpy")] == [np.True_, None]
+    assert dataset.with_format("torch")[1]["b"] is None
