@@ -134,7 +134,7 @@ def test_the_maps_are_where_the_labels_say(tmp_path: Path) -> None:
     path = next(draw(dark, tmp_path))[1]
     with Image.open(path) as image:
         pixels = np.asarray(image.convert("RGB"))
-    one, eighth = (np.array(colormaps["Blues"](weight, bytes=True)[:3]) for weight in (1.0, 0.125))
+    one, eighth = (np.array(colormaps["Blues"](weight, bytes=True)[:3]) for weight in (1.0, 0.125**0.5))
     counts = [int((pixels == colour).all(axis=-1).sum()) for colour in (one, eighth)]
     # Three maps have one full column of eight, the fourth eight columns of an eighth: 3 to 8, but for the scale beside
     # them, which has a line of each colour.

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from plait.errors import require
 from plait.inside.reading import Look
 from plait.train.report import Fonts, figure
 
@@ -77,6 +78,7 @@ def _layer(look: Look, layer: int, names: Sequence[str], path: Path) -> Path:
 def _mosaic(axes: Any, maps: Any, *, columns: int, gap: int) -> Any:
     """Maps (R, C, T, T) as one image, which is drawn as fast as one map: `columns` of them in a row, with `gap` cells
     between them and above each."""
+    colors = require("matplotlib.colors", extra="train", purpose="draw attention maps")
     maps = maps.reshape(-1, *maps.shape[2:])
     count, rows = maps.shape[1], -(-len(maps) // columns)
     whole = np.full((rows * (count + gap), columns * (count + gap) - gap), np.nan, dtype=np.float32)
@@ -86,7 +88,9 @@ def _mosaic(axes: Any, maps: Any, *, columns: int, gap: int) -> Any:
     axes.set_facecolor("#e4e4e4")
     for side in axes.spines.values():
         side.set_visible(False)
-    return axes.imshow(whole, cmap="Blues", vmin=0, vmax=1, aspect="equal", interpolation="nearest")
+    # Colours go with the root of a weight, so that attention to many tokens is seen beside that to one.
+    scale = colors.PowerNorm(0.5, vmin=0, vmax=1)
+    return axes.imshow(whole, cmap="Blues", norm=scale, aspect="equal", interpolation="nearest")
 
 
 def _short(token: str) -> str:
