@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from plait.errors import ConfigError, NotFoundError, OptionError, WeightsError
-from plait.models import auto
+from plait.models import auto, probe
 from plait.models.auto import (
     AutoConfig,
     AutoModel,
@@ -136,7 +136,7 @@ def test_a_subfolder(bert: Path) -> None:
         ({"load_in_4bit": True}, "`load_in_4bit` is not supported: give quantize='int4'"),
         ({"variant": "fp16"}, "`variant` is not supported: name the file itself in the reference instead"),
         ({"dtype": "float16", "torch_dtype": "float32"}, "`dtype` and `torch_dtype` are two names of one argument"),
-        ({"dtype": "float61"}, "dtype must be one of auto, float32, float16, bfloat16, float64, but is 'float61'. Did"),
+        ({"dtype": "float61"}, "one of auto, fastest, float32, float16, bfloat16, float64, but is 'float61'. Did you"),
         ({"dtype": torch.int8}, "but is torch.int8"),
         (
             {"device_map": "gpu"},
@@ -180,6 +180,27 @@ def test_new_weights_lie_on_one_device(place: Any) -> None:
 )
 def test_dtypes(given: Any, expected: torch.dtype | None) -> None:
     assert parse_dtype(given) == expected
+
+
+@pytest.mark.parametrize(("halves", "expected"), [(0.9, torch.bfloat16), (1.1, torch.float32)])
+def test_the_fastest_dtype_is_the_one_with_the_shortest_product(
+    halves: float, expected: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter(range(2 * probe.TRIES))
+
+    def seconds(dtype: torch.dtype) -> float:
+        # The first half of all products is slow, as beside another program.
+        return (5 if next(counts) < probe.TRIES else 1) * (halves if dtype.itemsize == 2 else 1.0)
+
+    monkeypatch.setattr(probe, "seconds", seconds)
+    probe.fastest.cache_clear()
+    assert parse_dtype("fastest") == expected
+    assert parse_dtype("fastest") == expected  # measured once, or the iterator would have ended
+    probe.fastest.cache_clear()
+
+
+def test_one_product_takes_time() -> None:
+    assert probe.seconds(torch.bfloat16) > 0
 
 
 def test_a_configuration_in_place_of_the_file(bert: Path) -> None:

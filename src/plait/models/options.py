@@ -50,7 +50,7 @@ class LoadOptions:
     gguf_file: str | None = None  # the same as naming the file in the reference
     trust_remote_code: bool = False  # True is refused
     # what becomes of the weights
-    dtype: Any = None  # a torch.dtype or its name; None and "auto" keep the file's
+    dtype: Any = None  # a torch.dtype or its name; None and "auto" keep the file's, "fastest" is measured
     torch_dtype: Any = None  # the old name of dtype
     device_map: Any = None  # a device, "auto", "balanced", "sequential", or {part: device}; None is the CPU
     max_memory: Mapping[Any, Any] | None = None  # {device: bytes or "10GB"} for an automatic device_map
@@ -160,7 +160,7 @@ class LoadOptions:
 
 
 def parse_dtype(dtype: Any) -> torch.dtype | None:
-    """A floating torch.dtype from itself or its name, None for None and "auto".
+    """A floating torch.dtype from itself or its name, None for None and "auto"; "fastest" is measured on this CPU.
 
     Raises OptionError for anything else.
     """
@@ -168,8 +168,12 @@ def parse_dtype(dtype: Any) -> torch.dtype | None:
 
     if dtype is None or dtype == "auto":
         return None
+    if dtype == "fastest":
+        from plait.models.probe import fastest
+
+        return fastest()
     named = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
     if not isinstance(named, torch.dtype) or not named.is_floating_point:
-        choices = ("auto", "float32", "float16", "bfloat16", "float64")
+        choices = ("auto", "fastest", "float32", "float16", "bfloat16", "float64")
         raise OptionError(f"dtype must be one of {', '.join(choices)}, but is {dtype!r}.{nearest(str(dtype), choices)}")
     return named
