@@ -7,8 +7,9 @@ from typing import Any
 import datasets as reference
 import numpy as np
 import pytest
+import torch
 
-from plait.data import ClassLabel, Dataset, Features, LargeList, List, Value, concatenate_datasets
+from plait.data import ClassLabel, Dataset, Features, Json, LargeList, List, Value, concatenate_datasets
 from plait.errors import ColumnError, DataError, OptionError
 
 COLUMNS: dict[str, Any] = {"a": [1, 2, 3], "b": ["x", "y", None], "c": [[1], [], [2, 3]]}
@@ -161,3 +162,51 @@ def test_empty_data_sets() -> None:
     assert Dataset.from_dict({"a": []}, features=Features({"a": List(Value("int8"))})).features["a"] == List(
         Value("int8")
     )
+
+
+def test_fields_in_another_order_are_the_same_fields() -> None:
+    first = Dataset.from_dict({"a": [{"x": 1, "y": 2}], "l": [[{"x": 1, "y": 2}]]})
+    second = Dataset.from_dict({"a": [{"y": 20, "x": 10}], "l": [[{"y": 20, "x": 10}]]})
+    both = concatenate_datasets([first, second])
+    assert both["a"] == [{"x": 1, "y": 2}, {"x": 10, "y": 20}]
+    assert both["l"] == [[{"x": 1, "y": 2}], [{"x": 10, "y": 20}]]
+    assert list(both.features["a"]) == ["x", "y"]
+    cast = first.cast_column("a", second.features["a"])
+    assert [list(row["a"]) for row in cast] == [["y", "x"]]
+    assert cast["a"] == [{"x": 1, "y": 2}]
+
+
+def test_classes_of_different_names_do_not_go_together() -> None:
+    first = Dataset.from_dict({"a": [0, 1]}).cast_column("a", ClassLabel(names=["no", "yes"]))
+    second = first.cast_column("a", ClassLabel(names=["yes", "no"]))
+    with pytest.raises(
+        DataError,
+        match=r"^Column 'a' has the classes \['no', 'yes'\] in one of the data sets and \['yes', 'no'\] in another, so "
+        r"their numbers mean different things\. Call align_labels_with_mapping first\.$",
+    ):
+        concatenate_datasets([first, second])
+    aligned = second.align_labels_with_mapping({"no": 0, "yes": 1}, "a")
+    assert concatenate_datasets([first, aligned])["a"] == [0, 1, 1, 0]
+
+
+def test_text_becomes_json_and_json_text() -> None:
+    dataset = Dataset.from_dict({"a": ["hello", None, "1"], "n": [{"x": "hi"}] * 3})
+    cast = dataset.cast(Features({"a": Json(), "n": {"x": Json()}}))
+    assert cast["a"] == ["hello", None, "1"]
+    assert cast["n"] == [{"x": "hi"}] * 3
+    assert cast.cast_column("a", Value("string"))["a"] == ['"hello"', None, '"1"']
+
+
+def test_names_of_columns_are_text(dataset: Dataset) -> None:
+    message = r"^The name of a column is text, but 5 is int\.$"
+    for make in (
+        lambda: Dataset.from_dict({5: [1]}),  # type: ignore[dict-item]
+        lambda: dataset.add_column(5, [1, 2, 3]),  # type: ignore[arg-type]
+        lambda: dataset.rename_column("a", 5),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(DataError, match=message):
+            make()
+
+
+def test_a_tensor_of_one_number_names_a_row(dataset: Dataset) -> None:
+    assert dataset[np.array(-1)] == dataset[torch.tensor(2)] == dataset[2]

@@ -73,6 +73,8 @@ def get(dataset: Dataset, key: Any) -> Any:
         return Column(dataset if key in dataset.shown_columns() else dataset.with_format(None), key)
     if isinstance(key, int | np.integer):
         return _row(dataset, position(key, len(dataset)))
+    if getattr(key, "ndim", None) == 0:  # a tensor or array of one number
+        return _row(dataset, position(key, len(dataset)))
     rows = positions(key, len(dataset))
     arrays = read_rows(dataset, rows, dataset.shown_columns())
     return _with_rest(dataset, dataset.formatter().batch(arrays, dataset.features), rows)

@@ -11,7 +11,8 @@ import pyarrow.compute as pc
 from plait.data.accepted import no_effect
 from plait.data.decode import to_python
 from plait.data.encode import to_arrow
-from plait.data.features import ClassLabel, Features, FeatureType, Value, arrow_of, as_feature, fields_of
+from plait.data.features import ClassLabel, Features, FeatureType, List, Value, arrow_of, as_feature, fields_of
+from plait.data.kinds import Json
 from plait.data.schema import as_features, feature_of
 from plait.data.table import Store, Table, View
 from plait.data.writer import ColumnWriter
@@ -104,19 +105,31 @@ def cast(self: Dataset, features: Features | Mapping[str, Any], **ignored: Any) 
 
 
 def _stored_alike(old: FeatureType, new: FeatureType) -> bool:
-    """Whether a column needs no conversion: the stored values are the same, and need no check."""
-    if old == new:
-        return True
-    return arrow_of(old).equals(arrow_of(new)) and not isinstance(new, ClassLabel)
+    """Whether a column needs no conversion: the stored values are the same, and need no check.
+
+    The order of fields counts here, though features with other orders are equal as dicts.
+    """
+    if not arrow_of(old).equals(arrow_of(new)):
+        return False
+    return old == new or not (isinstance(new, ClassLabel) or (_has_json(new) and not _has_json(old)))
+
+
+def _has_json(feature: FeatureType) -> bool:
+    """Whether texts in a column are JSON."""
+    if isinstance(feature, dict):
+        return any(_has_json(inner) for inner in feature.values())
+    return isinstance(feature, Json) or (isinstance(feature, List) and _has_json(feature.feature))
 
 
 def _converted(table: Table, name: str, old: FeatureType, new: FeatureType) -> View:
     writer = ColumnWriter(name, declared=new)
+    made_json = _has_json(new) and not _has_json(old)
     for start, arrays in table.blocks([name], size=table.block_rows([name], limit=1 << 14)):
-        array = arrays[name]
+        values = to_python(arrays[name]) if made_json else arrays[name]
         if isinstance(old, ClassLabel) and isinstance(new, Value) and "string" in new.dtype:
-            array = pa.array([None if v is None or v < 0 else old.names[v] for v in to_python(array)], type=pa.string())
-        writer.append(to_arrow(array, feature=new, column=name, first_row=start))
+            names = [None if v is None or v < 0 else old.names[v] for v in to_python(values)]
+            values = pa.array(names, type=pa.string())
+        writer.append(to_arrow(values, feature=new, column=name, first_row=start))
     return writer.finish()[0]
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from plait.data.accepted import no_effect
-from plait.data.features import Features, FeatureType, arrow_of
+from plait.data.features import ClassLabel, Features, FeatureType, arrow_of
 from plait.data.info import NamedSplit
 from plait.data.schema import feature_of
 from plait.data.table import Table, concatenate
@@ -153,14 +153,21 @@ def _below(dsets: list[Dataset]) -> Dataset:
 
 
 def common_features(all_features: Sequence[Features]) -> Features:
-    """The columns of all, each in a type that holds the values of all; raises `DataError` when there is none."""
+    """The columns of all, each in a type that holds the values of all; raises `DataError` when there is none.
+
+    Class labels of different names have none: the same number means one thing here and another there.
+    """
     found: dict[str, FeatureType] = {}
     for features in all_features:
         for name, feature in features.items():
-            if name not in found or found[name] == feature:
-                found[name] = feature
+            if found.setdefault(name, feature) == feature:
                 continue
-            left, right = arrow_of(found[name]), arrow_of(feature)
+            if isinstance(before := found[name], ClassLabel) and isinstance(feature, ClassLabel):
+                raise DataError(
+                    f"Column {name!r} has the classes {before.names} in one of the data sets and {feature.names} in "
+                    f"another, so their numbers mean different things. Call align_labels_with_mapping first."
+                )
+            left, right = arrow_of(before), arrow_of(feature)
             try:
                 wide = widen(left, right)
             except DataError as error:

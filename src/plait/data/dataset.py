@@ -50,6 +50,8 @@ class Dataset(Described):
             table = Table.from_arrow(table)
         if features is None:
             features = Features({name: feature_of(column.store.type) for name, column in table.columns.items()})
+        if wrong := [name for name in table.columns if not isinstance(name, str)]:
+            raise DataError(f"The name of a column is text, but {wrong[0]!r} is {type(wrong[0]).__name__}.")
         if list(features) != list(table.columns):
             raise DataError(f"The features name the columns {list(features)}, but the table has {list(table.columns)}.")
         self.table = table
