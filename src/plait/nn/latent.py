@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from plait.nn.cache import LayerCache
 from plait.nn.linear import Linear
-from plait.nn.mask import Mask
+from plait.nn.mask import Mask, weighed
 from plait.nn.norm import Norm
 from plait.nn.packing import Packed
 from plait.nn.rope import Rotation, rotate
@@ -141,14 +141,7 @@ class LatentAttention(nn.Module):
             )
         # (B, H, T, D) @ (B, H, D, S) -> (B, H, T, S)
         scores = query @ key.transpose(2, 3) * self.spec.scale
-        if mask.bias is not None:
-            scores = scores + mask.bias
-        seen = mask.allowed
-        if mask.causal:
-            seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
-        if seen is not None:
-            scores = scores.masked_fill(~seen, float("-inf"))
-        attention = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        attention = weighed(scores, mask).to(query.dtype)
         weights.append(attention)
         return functional.dropout(attention, dropout, training=self.training) @ value
 

@@ -35,6 +35,18 @@ def biased(mask: Mask, bias: Tensor) -> Mask:
     return Mask(bias=bias if seen is None else bias.masked_fill(~seen, float("-inf")))
 
 
+def weighed(scores: Tensor, mask: Mask) -> Tensor:
+    """The softmax of `scores` (B, H, T, S) over the keys that may be seen, in float32."""
+    if mask.bias is not None:
+        scores = scores + mask.bias
+    seen = mask.allowed
+    if mask.causal:
+        seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
+    if seen is not None:
+        scores = scores.masked_fill(~seen, float("-inf"))
+    return scores.softmax(dim=-1, dtype=torch.float32)
+
+
 def allowed(spec: MaskSpec, queries: Tensor, keys: Tensor) -> Tensor:
     """The predicate, bool (B or 1, 1, T, S), for positions `queries` (B or 1, T) and `keys` (B or 1, S)."""
     # (B, T) -> (B, 1, T, 1) and (B, S) -> (B, 1, 1, S)
