@@ -479,3 +479,14 @@ def test_a_function_may_use_one_array_for_all_its_batches(kind: str) -> None:
     made = Dataset.from_dict(COLUMNS).map(function, batched=True, batch_size=2)
     assert made["z"][:] == [[1, 0], [1, 0], [3, 0], [3, 0]]
     assert made["first"][:] == [1, 1, 3, 3]
+
+
+def test_ids_and_masks_take_little_room() -> None:
+    """As in the reference library; numbers that do not fit take the type that they need."""
+    ids = {"input_ids": [[1, 70_000], [3]], "attention_mask": [[1, 1], [1]], "token_type_ids": [[0, 1], [0]]}
+    made = Dataset.from_dict({"n": [1, 2]}).map(lambda batch: ids, batched=True)
+    kinds = {"input_ids": "int32", "attention_mask": "int8", "token_type_ids": "int8"}
+    assert made.features == {"n": Value("int64"), **{name: List(Value(kind)) for name, kind in kinds.items()}}
+    assert made[:] == {"n": [1, 2], **ids}
+    large = made.remove_columns("input_ids").map(lambda row: {"input_ids": [row["n"] * 2**40]})
+    assert (large.features["input_ids"], large["input_ids"][:]) == (List(Value("int64")), [[2**40], [2**41]])

@@ -16,12 +16,21 @@ from typing import Any, NamedTuple, Protocol
 import pyarrow as pa
 
 from plait.data.encode import own_copy, simple, to_arrow
-from plait.data.features import ClassLabel, Features, FeatureType, arrow_of, is_decoded
+from plait.data.features import ClassLabel, Features, FeatureType, List, Value, arrow_of, is_decoded
 from plait.data.kinds import Json
 from plait.data.lazy import Block
 from plait.data.table import Table, View, missing_column
 from plait.data.writer import ColumnWriter
 from plait.errors import DataError
+
+# Columns that tokenizers make, whose numbers are small: they take a half and an eighth of the disk. As everywhere, a
+# column with a number that does not fit takes the type that it needs.
+_SMALL: dict[str, FeatureType] = {
+    "input_ids": List(Value("int32")),
+    "attention_mask": List(Value("int8")),
+    "special_tokens_mask": List(Value("int8")),
+    "token_type_ids": List(Value("int8")),
+}
 
 
 class Ready(NamedTuple):
@@ -169,7 +178,7 @@ class Outcome:
             name,
             path=None if self._path is None else self._path(len(self._writers)),
             declared=declared,
-            wanted=self.features.get(name) if self._keep_types else None,
+            wanted=self.features.get(name, _SMALL.get(name)) if self._keep_types else None,
             mixed=self._mixed,
         )
         self._writers[name] = writer
