@@ -248,3 +248,36 @@ def test_two_processes_at_once_provide_one_result(stored: Dataset, tmp_path: Pat
         assert out.split()[-1] == str(2 * sum(range(500)))
     assert len(visible(home)) == 1
     assert not list((home / "data" / "making").iterdir())
+
+
+def test_a_cache_that_cannot_be_written_serves_what_it_has_and_keeps_nothing(
+    stored: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "a.csv").write_text("a\n1\n2\n")
+    (tmp_path / "file").write_text("")
+    home = tmp_path / "file" / "home"  # a folder cannot be made below a file, not even by root
+    monkeypatch.setenv("PLAIT_HOME", str(home))
+    with caplog.at_level(logging.WARNING):
+        assert calls(stored) == 500
+        assert stored.filter(lambda row: row["a"] < 3)["a"][:] == [0, 1, 2]
+        assert load_dataset("csv", data_files=str(tmp_path / "a.csv"), split="train")["a"][:] == [1, 2]
+    (message,) = {record.message for record in caplog.records}
+    assert message == (
+        f"the cache {home}/data/making cannot be written ([Errno 20] Not a directory: '{home}/data/making'), so "
+        f"nothing is kept; PLAIT_HOME names another"
+    )
+    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
+    assert calls(stored) == 500
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as on a read-only disk
+    assert calls(stored) == 0
+
+
+def test_a_data_set_whose_file_was_removed_is_still_mapped_but_not_cached(
+    stored: Dataset, caplog: pytest.LogCaptureFixture
+) -> None:
+    (source,) = stored.table.columns["a"].store.sources or ()
+    source.path.unlink()
+    with caplog.at_level(logging.WARNING):
+        assert calls(stored) == 500
+        assert calls(stored) == 500
+    assert f"map double is not cached, because a file of the data was removed: {source.path}" in caplog.text

@@ -82,7 +82,7 @@ def find(key: str, *, home: Path | None = None) -> dict[str, Any] | None:
         use(folder(home), key)  # before its files are looked at: what is in use is not removed
     try:
         entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, OSError) as error:
         log.warning("the cached result %s cannot be read (%s), so it is made anew", path.parent, error)
@@ -130,6 +130,20 @@ class Making:
             shutil.rmtree(self.folder)  # another process was first
         use(folder(self.home), self.key)
         return target
+
+
+def writable(home: Path | None = None) -> bool:
+    """Whether results can be kept: a cache on a read-only or full disk serves those that it has. The log says it."""
+    place = folder(home) / "making"
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        if os.access(place, os.W_OK):
+            return True
+        reason = "it is read-only"
+    except OSError as error:
+        reason = str(error)
+    log.warning("the cache %s cannot be written (%s), so nothing is kept; PLAIT_HOME names another", place, reason)
+    return False
 
 
 @contextlib.contextmanager

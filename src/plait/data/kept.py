@@ -38,7 +38,7 @@ def keeps(dataset: Dataset, keep_in_memory: bool, load_from_cache_file: bool | N
 def kept(
     dataset: Dataset,
     key: Key,
-    run: Callable[[Path, str], tuple[Dataset, dict[str, str]]],
+    run: Callable[[Path | None, str], tuple[Dataset, dict[str, str]]],
     title: str,
     *,
     again: bool,
@@ -48,6 +48,8 @@ def kept(
     if not again and (entry := cache.find(key.value)) is not None:
         with suppress(FileNotFoundError):  # another process may have removed it at this moment
             return _from_entry(dataset, entry, cache.path_of(key.value))
+    if not cache.writable():
+        return run(None, "")[0]
     why = "asked to compute it again" if again else key.say_why()
     with cache.making(key.value, replace=again) as making:
         # what is made from a result made again is not to be taken for made from the first: its files have other names
@@ -71,6 +73,8 @@ def kept_rows(key: Key, compute: Callable[[], Any], title: str, *, again: bool) 
     if not again and cache.find(key.value) is not None:
         with suppress(FileNotFoundError):  # another process may have removed it at this moment
             return np.load(cache.path_of(key.value) / "rows.npy", mmap_mode="r", allow_pickle=False)
+    if not cache.writable():
+        return compute()
     why = "asked to compute it again" if again else key.say_why()
     with cache.making(key.value, replace=again) as making:
         rows = compute()

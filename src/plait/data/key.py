@@ -45,7 +45,15 @@ class Key:
         return self._value
 
     def _make(self) -> None:
-        data = table_digest(self.dataset.table, self.dataset.features)
+        try:
+            data = table_digest(self.dataset.table, self.dataset.features)
+        except FileNotFoundError as error:  # what is mapped stays, but nothing says any more what it is
+            log.warning(
+                "%s is not cached, because a file of the data was removed: %s",
+                title_of(self.operation, self.call.function),
+                error.filename,
+            )
+            return
         format_ = self.dataset.format_
         self._parts = {"data": data, **self.steps, **self.call.steps()}
         try:

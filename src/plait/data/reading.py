@@ -90,6 +90,9 @@ def read_dataset(
     )
     if not again and (entry := cache.find(key, home=home)) is not None:
         return _opened(entry, cache.path_of(key, home=home), info, split)
+    if not cache.writable(home):
+        table, found, _ = _read(reader, None)
+        return Dataset(table, info, split=split, features=found)
     with cache.making(key, replace=again, home=home) as making:
         table, found, names = _read(reader, making.folder)
         entry = {
