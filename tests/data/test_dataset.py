@@ -12,7 +12,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from plait.data import ClassLabel, Dataset, Features, List, Value, load_dataset
+from plait.data import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
 from plait.errors import ColumnError, DataError, OptionError, RowError
 
 
@@ -52,6 +52,14 @@ def test_the_article_maps_filters_and_prints_splits() -> None:
     assert longer.filter(lambda example: example["label"] == 1).to_list() == [{"text": "bye", "label": 1, "length": 3}]
     parts = dataset.train_test_split(test_size=0.5, seed=0)
     assert repr(parts).startswith("DatasetDict({\n    train: Dataset({\n        features: ['text', 'label'],")
+
+
+def test_a_split_that_is_no_data_set_is_named() -> None:
+    with pytest.raises(DataError) as caught:
+        DatasetDict(train=Dataset.from_dict({"a": [1]}), test=[{"a": 1}])
+    assert str(caught.value) == (
+        "Split 'test' is a list, not a Dataset. Make one with Dataset.from_dict, from_list or from_pandas."
+    )
 
 
 @pytest.mark.parametrize(

@@ -185,6 +185,11 @@ def test_a_hundred_thousand_added_tokens(folder: Path) -> None:
     assert own.encode("<t99999>", add_special_tokens=False) == [130_521]
 
 
+def test_training_prints_nothing_where_no_bars_are_drawn(bert: Tokenizer, capfd: pytest.CaptureFixture[str]) -> None:
+    assert bert.train_new_from_iterator([["low lower lowest"] * 50], 60).tokenize("lower") == ["lower"]
+    assert capfd.readouterr() == ("", "")
+
+
 def test_training_a_new_vocabulary(bert: Tokenizer, chat: Tokenizer, their_bert: Any, their_chat: Any) -> None:
     texts = [["the quick brown fox", "jumps over the lazy dog"], ["你好世界 the end"]] * 20
     for own, theirs in ((bert, their_bert), (chat, their_chat)):

@@ -89,6 +89,15 @@ def _loading(format: str) -> Any:
 class DatasetDict(dict[str, Dataset]):
     """Data sets by split: `dataset["train"]`. Methods such as `map` and `filter` work on every split."""
 
+    def __init__(self, *splits: Any, **more: Any) -> None:
+        super().__init__(*splits, **more)
+        for name, dataset in self.items():
+            if not isinstance(dataset, Dataset):
+                raise DataError(
+                    f"Split {name!r} is a {type(dataset).__name__}, not a Dataset. Make one with Dataset.from_dict, "
+                    "from_list or from_pandas."
+                )
+
     def __missing__(self, name: object) -> Dataset:
         known = list(self)
         for dataset in self.values():

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import AddedToken, pre_tokenizers, trainers
 from tokenizers import Tokenizer as Crate
 
+from plait import console
 from plait.errors import TokenizerError
 from plait.text.engine import CrateEngine
 from plait.text.save import config
@@ -55,7 +56,7 @@ def train_new(
         if token["special"] or kind == "Unigram"
     ]
     special += [AddedToken(token, special=True, normalized=False) for token in new_special_tokens]
-    options = {**_empty(rules["model"], renamed), **options}
+    options = {"show_progress": console.interactive(), **_empty(rules["model"], renamed), **options}
     if "ByteLevel" in json.dumps(rules["pre_tokenizer"]):
         options.setdefault("initial_alphabet", pre_tokenizers.ByteLevel.alphabet())
     crate = Crate.from_str(json.dumps({**rules, "added_tokens": [], "post_processor": None}))
