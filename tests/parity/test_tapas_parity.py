@@ -127,6 +127,44 @@ def test_cells_operations_losses_and_gradients(case: str, tmp_path: Path) -> Non
     assert split == pytest.approx(float(mine.loss.detach()), rel=1e-6)
 
 
+WEAK = {"num_aggregation_labels": 4, "use_answer_as_supervision": True, "cell_selection_preference": 0.75}
+WEAK |= {"huber_loss_delta": 1.5, "answer_loss_importance": 0.6, "aggregation_temperature": 0.8}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"average_approximation_function": "first_order", "cell_selection_preference": 0.0},
+        {"average_approximation_function": "second_order", "answer_loss_cutoff": 3.0, "cell_selection_preference": 0.0},
+        {"use_normalized_answer_loss": True, "cell_selection_preference": 0.0},
+        {"select_one_column": False, "average_logits_per_cell": True, "cell_selection_preference": 0.0},
+        {"disable_per_token_loss": True, "cell_selection_preference": 1.0},
+    ],
+)
+def test_learning_from_answers_alone(changes: dict[str, Any], tmp_path: Path) -> None:
+    ours, theirs = both(tmp_path, **{**WEAK, **changes})
+    inputs = table(padded=False)
+    generator = torch.Generator().manual_seed(4)
+    cells = inputs["token_type_ids"][..., 2] > 0
+    numbers = torch.randint(0, 9, (ROWS, TOKENS), generator=generator).float()
+    numbers = numbers.masked_fill(~cells | (numbers == 4), float("nan"))
+    given = {
+        "labels": answers(inputs, 0)["labels"],
+        "float_answer": torch.tensor([7.0, float("nan"), 3.0]),
+        "numeric_values": numbers,
+        "numeric_values_scale": torch.where(cells, 2.0, 1.0),
+    }
+    loose = {**given, "labels": given["labels"].float()} if "select_one_column" in changes else given
+    mine, other = ours(**inputs, **given), theirs(**inputs, **loose)
+    assert difference(mine.loss.detach(), other.loss.detach()) <= TOLERANCE
+    assert difference(mine.logits.detach(), other.logits.detach()) <= TOLERANCE
+    (gradient,) = torch.autograd.grad(mine.loss, [ours.get_input_embeddings().weight])
+    (expected,) = torch.autograd.grad(other.loss, [theirs.get_input_embeddings().weight])
+    assert float((gradient - expected).abs().max()) <= TOLERANCE * max(1.0, float(expected.abs().max()))
+    assert float(expected.abs().max()) > 1e-3
+
+
 @pytest.mark.parametrize("task", ["base", "masked_lm", "sequence_classification"])
 def test_states_and_other_heads(task: str, tmp_path: Path) -> None:
     ours, theirs = both(tmp_path, task)
@@ -189,11 +227,25 @@ def test_inputs_that_contradict_the_model(tmp_path: Path) -> None:
         ours(**inputs, labels=answers(inputs, 0)["labels"])
     with pytest.raises(OptionError, match="`aggregation_labels` were given alone"):
         ours(**inputs, aggregation_labels=torch.tensor([0, 1, 2]))
-    with pytest.raises(OptionError, match="`float_answer` teaches by an answer whose cells are not known"):
+    with pytest.raises(
+        OptionError, match="`float_answer` teaches by an answer whose cells and operation are not known"
+    ):
         ours(**inputs, float_answer=torch.zeros(3))
     weak, _ = both(tmp_path / "weak", num_aggregation_labels=4, use_answer_as_supervision=True)
-    with pytest.raises(OptionError, match=r"learns from answers alone \(use_answer_as_supervision\)"):
+    with pytest.raises(
+        OptionError, match=r"learns from answers alone \(use_answer_as_supervision\), which needs 'float_"
+    ):
         weak(**inputs, **answers(inputs, 4))
+    numbers = {name: torch.ones(ROWS, TOKENS) for name in ("numeric_values", "numeric_values_scale")}
+    alone = {**inputs, "labels": answers(inputs, 0)["labels"], "float_answer": torch.ones(ROWS), **numbers}
+    with pytest.raises(OptionError, match="`cell_selection_preference` is missing from the configuration"):
+        weak(**alone)
+    drawn, _ = both(tmp_path / "drawn", **WEAK, use_gumbel_for_cells=True)
+    with pytest.raises(OptionError, match="Drawing cells or operations"):
+        drawn(**alone)
+    third, _ = both(tmp_path / "third", **WEAK, average_approximation_function="third_order")
+    with pytest.raises(OptionError, match="must be one of ratio, first_order, second_order, but is 'third_order'"):
+        third(**alone)
     with pytest.raises(ConfigError, match="`type_vocab_sizes` must be a list of at least three numbers"):
         auto.AutoModel.from_config({"model_type": "tapas", "type_vocab_sizes": [3, 4]})
 

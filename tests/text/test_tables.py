@@ -120,6 +120,9 @@ def test_answers_and_conversations_equal_the_reference(folder: Path, ours: Any) 
     found = ours(TABLE, QUERIES, answers, padding="longest")
     assert found["labels"] == expected["labels"]
     assert found["token_type_ids"] == expected["token_type_ids"]
+    for name in ("numeric_values", "numeric_values_scale"):
+        assert np.array_equal(found[name], expected[name], equal_nan=True)
+    assert np.nanmax(found["numeric_values"]) == 1069
     assert sum(found["labels"][0]) == 3 + 2  # george, cloo, ##ney; 5, ##6
     single = ours(TABLE, QUERIES[0], answers[0])
     assert single["labels"] == found["labels"][0][: len(single["labels"])]

@@ -8,7 +8,7 @@ D width.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -94,7 +94,7 @@ class PretrainedModel(Pretrained):
         start_positions: Tensor | None = None,
         end_positions: Tensor | None = None,
         next_sentence_label: Tensor | None = None,
-        aggregation_labels: Tensor | None = None,
+        answers: Mapping[str, Tensor | None] | None = None,
         past_key_values: Cache | None = None,
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
@@ -114,17 +114,18 @@ class PretrainedModel(Pretrained):
         means all. `output_router_logits` returns the scores of every mixture of experts and, where the configuration
         has a `router_aux_loss_coef`, how unevenly they choose, which joins the loss. `packed`: whether padding is left
         out of the computation, and every output is zero there; None does so where it is possible and faster. Multiple
-        choice has (B, choices, T). Raises OptionError for arguments that contradict each other or the task.
+        choice has (B, choices, T). `answers` are answers by other names than these.
+        Raises OptionError for arguments that contradict each other or the task.
         """
         task = TASKS[self.task]
-        answers = self._answers(
+        given_answers = self._answers(
             labels=labels,
             start_positions=start_positions,
             end_positions=end_positions,
             next_sentence_label=next_sentence_label,
-            aggregation_labels=aggregation_labels,
+            **(answers or {}),
         )
-        if answers and logits_to_keep:
+        if given_answers and logits_to_keep:
             raise OptionError("`logits_to_keep` leaves out scores that the loss needs: give either it or labels.")
         given = inputs.Inputs(
             tokens=input_ids,
@@ -157,7 +158,7 @@ class PretrainedModel(Pretrained):
             # (B * choices, 1) -> (B, choices)
             values["logits"] = values["logits"].view(-1, given.choices)
         values["past_key_values"] = memory if keeps_cache else None
-        terms = task.loss(values, answers, self.config) if answers and task.loss else None
+        terms = task.loss(values, given_answers, self.config) if given_answers and task.loss else None
         if record is not None and routes:
             values |= self._routed(record, arguments["valid"])
             if terms is not None and "aux_loss" in values:

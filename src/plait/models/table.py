@@ -1,4 +1,4 @@
-"""A model that answers questions on tables, complete: its forward, and the loss of cells and operations that are known.
+"""A model that answers questions on tables, complete: its forward, and the loss of its cells and operations.
 
 Shapes: B batch, T tokens, R rows and C columns at most.
 """
@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from plait.console import logger
 from plait.errors import OptionError
+from plait.models import table_answers
 from plait.models.model import PretrainedModel
 from plait.nn.cells import means
 from plait.nn.loss import LossTerms
@@ -43,17 +43,20 @@ class TableModel(PretrainedModel):
         """See `PretrainedModel.forward`. `labels` (B, T) are 1 at tokens of the answer, `aggregation_labels` (B,) the
         number of the operation on its cells.
 
-        Learning from an answer alone, without its cells (`float_answer`), is refused; what serves it alone
-        (`numeric_values`, `numeric_values_scale`, `table_mask`) has no effect, and the log says so.
+        Where the configuration has `use_answer_as_supervision`, the operation is not known, but `float_answer` (B,),
+        the number that is the answer, NaN for a text; `numeric_values` and `numeric_values_scale` (B, T) are then those
+        of the tokenizer. Which tokens are of a cell is known from the segments: `table_mask` is taken and not read.
         """
-        if float_answer is not None:
+        answers = {"aggregation_labels": aggregation_labels}
+        if labels is not None and self.config.use_answer_as_supervision:
+            answers |= {"float_answer": float_answer, "numeric_values": numeric_values}
+            answers["numeric_values_scale"] = numeric_values_scale
+        elif float_answer is not None:
             raise OptionError(
-                "`float_answer` teaches by an answer whose cells are not known, which is not supported: give `labels` "
-                "for the cells and `aggregation_labels` for the operation."
+                "`float_answer` teaches by an answer whose cells and operation are not known: load the model with "
+                "use_answer_as_supervision=True, and give `labels` as well."
             )
-        if any(part is not None for part in (numeric_values, numeric_values_scale, table_mask)) and labels is not None:
-            logger("models").debug("numeric_values, numeric_values_scale and table_mask have no effect on this loss.")
-        return super().forward(input_ids, attention_mask, labels=labels, aggregation_labels=aggregation_labels, **more)
+        return super().forward(input_ids, attention_mask, labels=labels, answers=answers, **more)
 
     if TYPE_CHECKING:
         __call__ = forward
@@ -70,20 +73,25 @@ def cell_loss(outputs: dict[str, Any], labels: Mapping[str, Tensor], config: Con
     wanted = labels["labels"] * cells.valid.long()
     if wanted.shape != cells.scores.shape:
         raise OptionError(f"`labels` must have the shape {tuple(cells.scores.shape)}, but has {tuple(wanted.shape)}.")
-    total = cells.scores.new_zeros(wanted.shape[0])
+    picked = cells.scores.new_zeros(wanted.shape[0])
     if not config.disable_per_token_loss:
-        total = _any_cells(cells, wanted, config) if cells.chances is None else _one_column(cells, wanted)
-    if cells.operations is not None:
-        if config.use_answer_as_supervision:
-            raise OptionError(
-                "This configuration learns from answers alone (use_answer_as_supervision), which is not supported. "
-                "Load it with use_answer_as_supervision=False and give `aggregation_labels`."
-            )
-        if "aggregation_labels" not in labels:
-            raise OptionError("`aggregation_labels` are missing: the model has operations, so the loss needs theirs.")
-        known = functional.cross_entropy(cells.operations.float(), labels["aggregation_labels"], reduction="none")
-        total = total + config.aggregation_loss_weight * known
+        picked = _any_cells(cells, wanted, config) if cells.chances is None else _one_column(cells, wanted)
+    total = picked if cells.operations is None else _with_operations(cells, labels, picked, config)
     return LossTerms(total.sum(), torch.tensor(float(len(total)), device=total.device))
+
+
+def _with_operations(cells: Cells, labels: Mapping[str, Tensor], picked: Tensor, config: Config) -> Tensor:
+    """(B,): the loss of what is picked, and that of what is done with it."""
+    assert cells.operations is not None
+    if config.use_answer_as_supervision:
+        table_answers.check(labels, config)
+        operates = table_answers.needs_operation(cells, labels, config)
+        off, kept = table_answers.answer_loss(cells, labels, operates, config)
+        return picked * (1 - operates) + (table_answers.operation_loss(cells, operates, config) + off) * kept
+    if "aggregation_labels" not in labels:
+        raise OptionError("`aggregation_labels` are missing: the model has operations, so the loss needs theirs.")
+    known = functional.cross_entropy(cells.operations.float(), labels["aggregation_labels"], reduction="none")
+    return picked + float(config.aggregation_loss_weight) * known
 
 
 def _any_cells(cells: Cells, wanted: Tensor, config: Config) -> Tensor:

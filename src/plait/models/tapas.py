@@ -27,9 +27,15 @@ DEFAULTS: Mapping[str, Any] = {
     **{key: value for key, value in bert.DEFAULTS.items() if key not in ("classifier_dropout", "type_vocab_size")},
     "aggregation_labels": None,
     "aggregation_loss_weight": 1.0,
+    "aggregation_temperature": 1.0,
     "allow_empty_column_selection": False,
+    "answer_loss_cutoff": None,
+    "answer_loss_importance": 1.0,
+    "average_approximation_function": "ratio",
     "average_logits_per_cell": False,
+    "cell_selection_preference": None,
     "disable_per_token_loss": False,
+    "huber_loss_delta": None,
     "init_cell_selection_weights_to_zero": False,
     "max_num_columns": 32,
     "max_num_rows": 64,
@@ -42,8 +48,10 @@ DEFAULTS: Mapping[str, Any] = {
     "temperature": 1.0,
     "type_vocab_sizes": (3, 256, 256, 2, 256, 256, 10),
     "use_answer_as_supervision": None,
+    "use_gumbel_for_aggregation": False,
+    "use_gumbel_for_cells": False,
+    "use_normalized_answer_loss": False,
 }
-_WEAK = "weighs answers whose cells are not known, which are not learnt from"
 IGNORED = (
     dict(bert.IGNORED)
     | {"init_cell_selection_weights_to_zero": "how a new head is drawn", "type_vocab_size": "read as type_vocab_sizes"}
@@ -53,17 +61,11 @@ IGNORED = (
     | dict.fromkeys(
         [
             *("aggregation_loss_weight", "disable_per_token_loss", "positive_label_weight"),
-            "use_answer_as_supervision",
-        ],
-        "part of the loss, not of the network",
-    )
-    | dict.fromkeys(
-        [
             *("aggregation_temperature", "answer_loss_cutoff", "answer_loss_importance", "huber_loss_delta"),
             *("average_approximation_function", "cell_selection_preference", "use_normalized_answer_loss"),
-            *("use_gumbel_for_aggregation", "use_gumbel_for_cells"),
+            *("use_gumbel_for_aggregation", "use_gumbel_for_cells", "use_answer_as_supervision"),
         ],
-        _WEAK,
+        "part of the loss, not of the network",
     )
 )
 

@@ -208,7 +208,7 @@ TASKS: dict[str, Task] = {
         title="questions on tables",
         fields=("loss", "logits", "logits_aggregation"),
         outputs=_cells,
-        labels=("labels", "aggregation_labels"),
+        labels=("labels", "aggregation_labels", "float_answer", "numeric_values", "numeric_values_scale"),
         loss=_cell_loss,
         new_head=True,
     ),

@@ -25,7 +25,7 @@ class Cells(NamedTuple):
 
     For a loss: `tokens` (B, T) are the scores before a column was chosen, `chances` (B, C) those of the columns, None
     where cells may come from any; `places` (B, T) the cell of each token, row * C + column; `there` (B, R * C) which
-    cells there are; `valid` (B, T) which tokens.
+    cells there are; `valid` (B, T) which tokens, `cell_tokens` (B, T) which are of a cell, neither question nor header.
     """
 
     scores: Tensor
@@ -35,6 +35,7 @@ class Cells(NamedTuple):
     places: Tensor
     there: Tensor
     valid: Tensor
+    cell_tokens: Tensor
 
 
 class Score(nn.Module):
@@ -73,9 +74,11 @@ class CellHead(nn.Module):
         shape = states.shape[:2]
         seen = torch.ones(shape, device=states.device) if valid is None else valid.float()
         places = torch.zeros(shape, dtype=torch.long, device=states.device)
+        of_cells = torch.zeros_like(seen)
         if segments is not None:
             row, column = segments[..., ROW].clamp(max=self.spec.rows - 1), segments[..., COLUMN]
             places = row * self.spec.columns + column.clamp(max=self.spec.columns - 1)
+            of_cells = (row > 0) * seen
         states = functional.dropout(states, self.spec.dropout, training=self.training)
         empty = seen.new_zeros(shape[0], self.spec.rows * self.spec.columns)
         there = empty.scatter_reduce(1, places, seen, reduce="amax")
@@ -83,17 +86,17 @@ class CellHead(nn.Module):
         # Without a pool, the first token speaks for the text.
         operations = None if self.operations is None else self.operations(states[:, 0] if pooled is None else pooled)
         if self.spec.pick == "tokens":
-            return Cells(tokens, operations, tokens, None, places, there, seen)
+            return Cells(tokens, operations, tokens, None, places, there, seen, of_cells)
         by_cell = means(tokens, places, there.shape[1], seen)
         if self.spec.pick == "cells":
             scores = by_cell.gather(1, places)
-            return Cells(scores, operations, scores, None, places, there, seen)
+            return Cells(scores, operations, scores, None, places, there, seen, of_cells)
         chances = self._chances(self.columns(states).float(), places, there, seen)
         # (B, R * C): the column of each cell; column 0 is the question's
         column = torch.arange(there.shape[1], device=places.device)[None] % self.spec.columns
         chosen = there * ((column == chances.argmax(dim=1, keepdim=True)) & (column != 0))
         scores = (by_cell + _NEVER * (1 - chosen)).gather(1, places)
-        return Cells(scores, operations, tokens, chances, places, there, seen)
+        return Cells(scores, operations, tokens, chances, places, there, seen, of_cells)
 
     if TYPE_CHECKING:
         __call__ = forward

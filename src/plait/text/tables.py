@@ -10,6 +10,7 @@ A table is a DataFrame, {column: cells}, or a list of {column: cell}. Cells that
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from plait.text.tokenizer import Tokenizer
 KINDS = ("segment_ids", "column_ids", "row_ids", "prev_labels", "column_ranks", "inv_column_ranks", "numeric_relations")
 EMPTY = "[EMPTY]"
 CLASS = "TapasTokenizer"
+_NAN = float("nan")
 _NOTHING = ("n/a", "?", "nan")
 
 
@@ -121,8 +123,10 @@ class TableTokenizer:
         """`input_ids` (T), `attention_mask` (T) and `token_type_ids` (T, 7) of one query; of a list, a list of each.
 
         `answer_coordinates`: for one query the (row, column) of each cell of the answer, from 0, for several a list of
-        those; makes `labels` (T), 1 at the tokens of the answer. In a list, the answers of a query mark the cells of
-        the next one, as in a conversation; `previous` says them instead. `truncation` ("drop_rows_to_fit") shortens
+        those; makes `labels` (T), 1 at the tokens of the answer, and for learning from answers alone `numeric_values`
+        (T), the number of each token's cell or NaN, and `numeric_values_scale` (T), how many tokens the cell has. In a
+        list, the answers of a query mark the cells of the next one, as in a conversation; `previous` says them instead.
+        `truncation` ("drop_rows_to_fit") shortens
         cells to whole words and then drops rows, to fit `max_length`, by default the model's. Raises TokenizerError
         where even the header does not fit, or a cell of an answer is not there.
         """
@@ -177,7 +181,17 @@ class TableTokenizer:
             low, high = ranks[column].get(row, (0, 0))
             kinds.append([1, piece.column, piece.row, mark, low, high, related[column].get(row, 0)])
         made = {"input_ids": ids, "attention_mask": [1] * len(ids), "token_type_ids": kinds}
-        return made if answer is None else {**made, "labels": [0] * len(frame) + self._marked(kept, answer)}
+        if answer is None:
+            return made
+        lengths = Counter((piece.row, piece.column) for piece in kept if piece.row)
+        read = [numbers[piece.column - 1].get(piece.row - 1) for piece in kept]
+        scales = [float(lengths.get((piece.row, piece.column), 1)) for piece in kept]
+        return {
+            **made,
+            "labels": [0] * len(frame) + self._marked(kept, answer),
+            "numeric_values": [_NAN] * len(frame) + [value if isinstance(value, float) else _NAN for value in read],
+            "numeric_values_scale": [1.0] * len(frame) + scales,
+        }
 
     @staticmethod
     def _marked(pieces: list[_Piece], cells: Sequence[tuple[int, int]]) -> list[int]:
@@ -259,6 +273,7 @@ class TableTokenizer:
         )
         width = plan.width(max((len(row["input_ids"]) for row in rows), default=0)) if plan.padding else 0
         fills: dict[str, Any] = {"input_ids": self.tokenizer.pad_token_id, "token_type_ids": [0] * len(KINDS)}
+        fills |= {"numeric_values": _NAN, "numeric_values_scale": 1.0}
         columns = {
             name: pad.fill_lists([row[name] for row in rows], width, value=fills.get(name, 0), side=plan.padding_side)
             for name in (rows[0] if rows else ())
