@@ -278,3 +278,45 @@ def test_repositories_are_read_as_datasets_reads_them(name: str, tmp_path: Path)
     assert get_dataset_split_names(str(folder), first) == datasets.get_dataset_split_names(str(folder), first)
     named = datasets.get_dataset_default_config_name(str(folder))
     assert get_dataset_default_config_name(str(folder)) == named
+
+
+_BOMB = "a: &a [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]\n"
+    for before, name in zip("abcdefghi", "bcdefghij", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (f"{_BOMB}configs: *j\n", "cannot be read: its aliases stand for more than 1000000 values"),
+        (f"{_BOMB}configs: [{{config_name: *j}}]\n", "cannot be read: its aliases stand for more than 1000000 values"),
+        ("configs: &a [*a]\n", "cannot be read: a value holds itself"),
+        ("date: 2020-13-45\n", r"cannot be read: month must be in 1\.\.12"),
+        (f"a: {'[' * 3000}{']' * 3000}\n", r"goes too deep to be read\."),
+        ("a: !!python/object/apply:os.system [id]\n", "cannot be read: could not determine a constructor for the tag"),
+    ],
+    ids=["aliases", "aliases in a name", "cycle", "date", "depth", "object"],
+)
+def test_a_hostile_readme_is_an_error_at_once(text: str, message: str) -> None:
+    with pytest.raises(DataError, match=rf"^The YAML at the top of README\.md of x/y {message}"):
+        read_card(f"---\n{text}---\n", "x/y")
+
+
+def test_patterns_match_as_globs_do_and_take_no_time() -> None:
+    names = ["a/b/c.csv", "a/c.csv", "c.csv", "a/d1.csv", "a/d2.csv", "a/e-[.csv"]
+    for pattern, expected in {
+        "*.csv": ["c.csv"],
+        "**/*.csv": names,
+        "a/**": names[:2] + names[3:],
+        "a/*": ["a/c.csv", "a/d1.csv", "a/d2.csv", "a/e-[.csv"],
+        "**/c.csv": names[:3],
+        "a/d?.csv": ["a/d1.csv", "a/d2.csv"],
+        "a/d[!1].csv": ["a/d2.csv"],
+        "a/d[1-3].csv": ["a/d1.csv", "a/d2.csv"],
+        "*/e-[*": ["a/e-[.csv"],
+    }.items():
+        assert sorted(matching(names, pattern, place="x")) == sorted(expected), pattern
+    for pattern in ("**/" * 30 + "x", "*a" * 40 + "x", "[z-a]*"):  # as regular expressions two would run for ever
+        with pytest.raises(DataError, match="^x has no file "):
+            matching(["a/" * 60 + "b", "a" * 200], pattern, place="x")

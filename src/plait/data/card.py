@@ -22,6 +22,7 @@ from plait.data.schema import features_from_json
 from plait.errors import DataError, OptionError, nearest, require
 
 _FRONT = re.compile(r"\A\ufeff?---[ \t]*\r?\n(.*?\r?\n)---[ \t]*(?:\r?\n|\Z)", re.DOTALL)
+_NODES = 1_000_000  # values in a README at most
 _CAMEL = {"class_label": "ClassLabel", "array2_d": "Array2D", "array3_d": "Array3D", "array4_d": "Array4D"} | {
     "array5_d": "Array5D",
     "translation_variable_languages": "TranslationVariableLanguages",
@@ -87,8 +88,11 @@ def read_card(text: str, place: str) -> Card:
     yaml = require("yaml", extra="data", purpose="read the YAML at the top of a README")
     try:
         content = yaml.safe_load(found[1])
-    except yaml.YAMLError as error:
+        _check_size(content, {})
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-01
         raise DataError(f"The YAML at the top of README.md of {place} cannot be read: {error}") from error
+    except RecursionError as error:
+        raise DataError(f"The YAML at the top of README.md of {place} goes too deep to be read.") from error
     if not isinstance(content, Mapping):
         return Card()
     infos = content.get("dataset_info") or []
@@ -104,6 +108,24 @@ def read_card(text: str, place: str) -> Card:
         ((name, _),) = described.items()
         configs = [{"config_name": name}]
     return Card(tuple(_configuration(each, described, place) for each in configs))
+
+
+def _check_size(node: Any, sizes: dict[int, int]) -> int:
+    """How many values there are, those that aliases repeat counted every time; raises `ValueError` for too many.
+
+    A few lines of aliases of aliases stand for billions of values; a value that holds itself, for infinitely many.
+    """
+    if not isinstance(node, dict | list):
+        return 1
+    if id(node) in sizes and sizes[id(node)] == 0:
+        raise ValueError("a value holds itself")
+    if id(node) not in sizes:
+        sizes[id(node)] = 0
+        inner = node if isinstance(node, list) else [*node, *node.values()]
+        sizes[id(node)] = 1 + sum(_check_size(each, sizes) for each in inner)
+    if sizes[id(node)] > _NODES:
+        raise ValueError(f"its aliases stand for more than {_NODES} values")
+    return sizes[id(node)]
 
 
 def _configuration(entry: Mapping[str, Any], described: Mapping[str, Any], place: str) -> Configuration:

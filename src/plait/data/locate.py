@@ -6,6 +6,7 @@ Names are written with '/' and count from a folder or from the top of a reposito
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 import re
@@ -33,6 +34,7 @@ _WORD = {
     for split, words in _SPLIT_WORDS.items()
 }
 _SHARD = re.compile(r"data/(?P<split>\w+(?:\.\w+)*)-\d{5}-of-\d{5}[^/]*\.[^/]*")
+_PIECE = re.compile(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]|[^*?\[]+|\[")  # of a glob
 _IGNORED = {
     *("README.md", "LICENSE", "LICENSE.txt", "LICENSE.md", "dataset_info.json", "dataset_dict.json"),
     *("dataset_infos.json", "state.json", "config.json", "dummy_data.zip"),
@@ -201,31 +203,37 @@ def matching(names: Iterable[str], pattern: str, *, place: str) -> list[str]:
             name for name in names if name.startswith(f"{pattern}/")
         )
     else:
-        expression = re.compile(_expression(pattern))
-        found = [name for name in plain_names(names) if expression.fullmatch(name)]
+        pieces = _PIECE.findall(pattern)
+        found = [name for name in plain_names(names) if _matches(pieces, name)]
     if not found:
         raise DataError(f"{place} has no file {pattern!r}.{nearest(pattern, names)} It holds {_some(names)}.")
     return found
 
 
-def _expression(pattern: str) -> str:
-    """A glob as a regular expression."""
-    found = ""
-    for piece in re.findall(r"\*\*/|\*\*|\*|\?|\[!?[^\]]+\]|.", pattern):
-        match piece:
-            case "**/":
-                found += "(?:.*/)?"
-            case "**":
-                found += ".*"
-            case "*":
-                found += "[^/]*"
-            case "?":
-                found += "[^/]"
-            case _ if piece.startswith("[") and len(piece) > 1:
-                found += piece.replace("[!", "[^").replace("\\", "\\\\")
-            case _:
-                found += re.escape(piece)
-    return found
+def _matches(pieces: list[str], name: str) -> bool:
+    """Whether a name has the form of a glob, given in pieces.
+
+    Every piece moves all places of the name that were reached so far: a regular expression would try each of their
+    combinations, and a pattern comes from a README that anybody may have written.
+    """
+    reached = {0}
+    for piece in pieces:
+        first = min(reached)
+        if piece == "**":
+            reached = set(range(first, len(name) + 1))
+        elif piece == "**/":  # nothing, or whole folders
+            reached |= {place for place in range(first + 1, len(name) + 1) if name[place - 1] == "/"}
+        elif piece == "*":
+            ends = {place: name.find("/", place) for place in reached}
+            reached = {at for place, end in ends.items() for at in range(place, (end if end >= 0 else len(name)) + 1)}
+        elif piece[0] in "?[":
+            here = [place for place in reached if name[place : place + 1] not in ("", "/")]
+            reached = {place + 1 for place in here if fnmatch.fnmatchcase(name[place], piece)}
+        else:
+            reached = {place + len(piece) for place in reached if name.startswith(piece, place)}
+        if not reached:
+            return False
+    return len(name) in reached
 
 
 def _some(names: Iterable[str]) -> str:
