@@ -20,6 +20,7 @@ from plait.hub import Snapshot
 from plait.models.config import Config
 from plait.models.family import rules_for, topology
 from plait.models.gguf import gguf_rules
+from plait.models.memory import keep_freed_memory
 from plait.models.model import PretrainedModel
 from plait.models.options import LoadOptions
 from plait.models.placement import Plan, plan
@@ -87,6 +88,7 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     if source is not None:
         model.place(places, source, folder=options.offload_folder)
     model.generation_config = _generation_config(snapshot.folder, config)
+    keep_freed_memory()  # now, so that the load itself gives back what it frees
     return model
 
 
@@ -98,6 +100,7 @@ def new_model(
     initialise_as_family(network, config)
     model = model_of(config, task=task, network=network if dtype is None else network.to(dtype))
     model.generation_config = _generation_config(None, config)
+    keep_freed_memory()
     return model
 
 
