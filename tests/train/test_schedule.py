@@ -9,6 +9,7 @@ import torch
 import transformers
 from torch import nn
 
+import plait
 from plait.errors import OptionError
 from plait.train import get_scheduler
 
@@ -47,6 +48,23 @@ def test_every_step_equals_transformers(name: str, options: dict[str, Any], warm
     theirs = rates(transformers.get_scheduler, name, warmup, total, options)
     # The same formulas, evaluated in another order: a few units in the last place of a double.
     assert ours == pytest.approx(theirs, rel=1e-12, abs=1e-15)
+
+
+NAMED = {
+    "get_constant_schedule_with_warmup": {"num_warmup_steps": 3},
+    "get_linear_schedule_with_warmup": {"num_warmup_steps": 3, "num_training_steps": 10},
+    "get_cosine_schedule_with_warmup": {"num_warmup_steps": 3, "num_training_steps": 10, "num_cycles": 0.75},
+}
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_schedules_by_names_of_their_own(name: str) -> None:
+    factors = []
+    for library in (plait, transformers):
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        (factor,) = getattr(library, name)(optimizer, **NAMED[name]).lr_lambdas
+        factors.append([factor(step) for step in range(12)])
+    assert factors[0] == pytest.approx(factors[1], rel=1e-12, abs=1e-15)
 
 
 def test_a_warmup_of_the_whole_run_ends_at_the_base_rate() -> None:

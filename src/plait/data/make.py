@@ -6,7 +6,7 @@ The type of a column is that of all its values together, so it does not depend o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -82,7 +82,7 @@ def from_list(
 ) -> Dataset:
     """A data set in memory from rows, each a dict. The columns are those of all rows; what a row lacks is null."""
     rows = list(mapping)
-    names = dict.fromkeys(name for row in rows for name in row)
+    names = dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, rows))))  # most rows have the same names
     if features is not None:
         names = dict.fromkeys([*as_features(features), *names])
     columns = {name: [row.get(name) for row in rows] for name in names}

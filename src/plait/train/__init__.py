@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from plait.train.metrics import load_metric as load_metric
     from plait.train.optim import AdamW as AdamW
     from plait.train.randomness import set_seed as set_seed
+    from plait.train.schedule import get_constant_schedule_with_warmup as get_constant_schedule_with_warmup
+    from plait.train.schedule import get_cosine_schedule_with_warmup as get_cosine_schedule_with_warmup
+    from plait.train.schedule import get_linear_schedule_with_warmup as get_linear_schedule_with_warmup
     from plait.train.schedule import get_scheduler as get_scheduler
     from plait.train.trainer import Trainer as Trainer
 
@@ -53,7 +56,12 @@ _TABLE: dict[str, tuple[str, ...]] = {
     ),
     "plait.train.optim": ("AdamW",),
     "plait.train.randomness": ("set_seed",),
-    "plait.train.schedule": ("get_scheduler",),
+    "plait.train.schedule": (
+        "get_constant_schedule_with_warmup",
+        "get_cosine_schedule_with_warmup",
+        "get_linear_schedule_with_warmup",
+        "get_scheduler",
+    ),
     "plait.train.trainer": ("Trainer",),
 }
 _MODULES, __getattr__, __dir__ = lazy.names(__name__, _TABLE)

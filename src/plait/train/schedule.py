@@ -107,6 +107,25 @@ def get_scheduler(
     return LambdaLR(optimizer, _warmed(warmup, curves[name](warmup, total, **options)))
 
 
+def get_constant_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: float) -> LambdaLR:
+    """`get_scheduler("constant_with_warmup", …)`."""
+    return get_scheduler("constant_with_warmup", optimizer, num_warmup_steps)
+
+
+def get_linear_schedule_with_warmup(
+    optimizer: Optimizer, num_warmup_steps: float, num_training_steps: float
+) -> LambdaLR:
+    """`get_scheduler("linear", …)`."""
+    return get_scheduler("linear", optimizer, num_warmup_steps, num_training_steps)
+
+
+def get_cosine_schedule_with_warmup(
+    optimizer: Optimizer, num_warmup_steps: float, num_training_steps: float, num_cycles: float = 0.5
+) -> LambdaLR:
+    """`get_scheduler("cosine", …)`."""
+    return get_scheduler("cosine", optimizer, num_warmup_steps, num_training_steps, {"num_cycles": num_cycles})
+
+
 def _warmed(warmup: float, factor: Factor) -> Factor:
     return lambda step: step / max(1, warmup) if step < warmup else factor(step)
 
