@@ -18,6 +18,7 @@ from plait.data import access, columns, disk, export, export_sql, export_tf, gro
 from plait.data.cells import ReadRow, row_reader
 from plait.data.cluster import from_ray, to_ray
 from plait.data.combine import add_item
+from plait.data.export_json import to_json
 from plait.data.features import Features
 from plait.data.fingerprint import table_digest
 from plait.data.formats import Format, Formatter, formatter_of, kind_named
@@ -348,7 +349,7 @@ class Dataset(Described):
     to_polars = export.to_polars
     to_ray = to_ray
     to_csv = export.to_csv
-    to_json = export.to_json
+    to_json = to_json
     to_parquet = export.to_parquet
     to_sql = export_sql.to_sql
     to_tf_dataset = export_tf.to_tf_dataset

@@ -1,11 +1,8 @@
-"""Data sets turned into something else, complete: Python, pandas, polars, CSV, JSON, Parquet."""
+"""Data sets turned into something else, complete: Python, pandas, polars, CSV, Parquet."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -13,10 +10,9 @@ import pyarrow as pa
 
 from plait.data.accepted import no_effect
 from plait.data.decode import column_to_python
-from plait.data.encode import simple
-from plait.data.remote import writing
+from plait.data.remote import opened
 from plait.data.schema import schema_of
-from plait.errors import OptionError, require
+from plait.errors import require
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
@@ -86,20 +82,16 @@ def to_csv(
     Further options are those of `pandas.DataFrame.to_csv` (`sep`, `encoding`, `index`, `header`, `na_rep`, …).
     """
     require("pandas", extra="tabular", purpose="write CSV files")
-    _one_process(num_proc, "to_csv")
+    no_effect("to_csv", () if num_proc in (None, 1) else ("num_proc",))
     options = {"index": False, **options}
     encoding = options.pop("encoding", "utf-8")
     header = options.pop("header", True)
     written = 0
-    with _opened(path_or_buf, storage_options) as stream:
+    with opened(path_or_buf, storage_options) as stream:
         for start, frame in _frames(self, batch_size or _BATCH, options["index"]):
             text = frame.to_csv(None, header=header if start == 0 else False, **options)
             written += stream.write(text.encode(encoding))
     return int(written)
-
-
-def _one_process(num_proc: int | None, method: str) -> None:
-    no_effect(method, () if num_proc in (None, 1) else ("num_proc",))
 
 
 def _frames(dataset: Dataset, size: int, numbered: bool) -> Iterator[tuple[int, Any]]:
@@ -109,54 +101,6 @@ def _frames(dataset: Dataset, size: int, numbered: bool) -> Iterator[tuple[int, 
         if numbered:
             frame.index = range(start, start + len(frame))
         yield start, frame
-
-
-def to_json(
-    self: Dataset,
-    path_or_buf: str | Path | BinaryIO,
-    batch_size: int | None = None,
-    *,
-    num_proc: int | None = None,
-    storage_options: dict[str, Any] | None = None,
-    orient: str = "records",
-    lines: bool = True,
-    indent: int | None = None,
-    force_ascii: bool = True,
-    **options: Any,
-) -> int:
-    """Write JSON, one object per line (or one array with `lines=False`), and return the number of bytes."""
-    if options:
-        raise OptionError(f"to_json() has no argument {sorted(options)[0]!r}.")
-    if orient != "records":
-        raise OptionError(
-            f"to_json() writes orient='records' only, not {orient!r}. Use to_pandas().to_json(…) for others."
-        )
-    _one_process(num_proc, "to_json")
-    plain = self.with_format(None)
-    written = 0
-
-    def text(row: dict[str, Any]) -> str:
-        return json.dumps(simple(row), ensure_ascii=force_ascii, indent=None if lines else indent, default=_jsonable)
-
-    with _opened(path_or_buf, storage_options) as stream:
-        if lines:
-            for row in plain:
-                written += stream.write(text(row).encode() + b"\n")
-            return written
-        written += stream.write(b"[")
-        for index, row in enumerate(plain):
-            written += stream.write((",\n" if index else "").encode() + text(row).encode())
-        written += stream.write(b"]\n")
-    return int(written)
-
-
-def _jsonable(value: Any) -> Any:
-    """What JSON has no form for: dates in ISO 8601, bytes as text, everything else as Python prints it."""
-    if hasattr(value, "isoformat"):
-        return value.isoformat()
-    if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
-    return str(value)
 
 
 def to_parquet(
@@ -173,7 +117,7 @@ def to_parquet(
     schema = schema_of(self.features)
     size = batch_size or max(1, self.table.block_rows(limit=1 << 17) * 16)
     written = 0
-    with _opened(path_or_buf, storage_options) as stream, parquet.ParquetWriter(stream, schema, **options) as writer:
+    with opened(path_or_buf, storage_options) as stream, parquet.ParquetWriter(stream, schema, **options) as writer:
         for start in range(0, len(self), size):
             arrays = self.table.read(start, start + size)
             table = pa.table(list(arrays.values()), schema=schema)
@@ -182,13 +126,3 @@ def to_parquet(
         if not len(self):
             writer.write_table(schema.empty_table())
     return int(written)
-
-
-@contextlib.contextmanager
-def _opened(target: str | Path | BinaryIO, storage_options: Mapping[str, Any] | None = None) -> Iterator[Any]:
-    """A stream to write bytes to: the one given, or a file here or elsewhere; here it appears when it is complete."""
-    if isinstance(target, str | os.PathLike):
-        with writing(target if isinstance(target, str) else Path(target), storage_options) as stream:
-            yield stream
-    else:
-        yield target

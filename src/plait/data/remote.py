@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from plait import disk
 from plait.errors import NotFoundError, OptionError, require
@@ -56,3 +57,13 @@ def writing(path: str | Path, storage_options: Mapping[str, Any] | None = None) 
     target.parent.mkdir(parents=True, exist_ok=True)
     with disk.replaced(target) as aside, aside.open("wb") as stream:
         yield stream
+
+
+@contextlib.contextmanager
+def opened(target: str | Path | BinaryIO, storage_options: Mapping[str, Any] | None = None) -> Iterator[Any]:
+    """A stream to write bytes to: the one given, or a file here or elsewhere; here it appears when it is complete."""
+    if isinstance(target, str | os.PathLike):
+        with writing(target if isinstance(target, str) else Path(target), storage_options) as stream:
+            yield stream
+    else:
+        yield target
