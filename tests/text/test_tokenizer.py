@@ -358,3 +358,12 @@ def test_a_fresh_process_loads_nothing_heavy(minilm: Path) -> None:
     )
     result = subprocess.run([sys.executable, "-c", code, str(minilm)], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[101, 7592, 102] []"
+
+
+def test_the_steps_of_a_tokenizer_can_be_looked_at(bert: Tokenizer, their_bert: Any) -> None:
+    text = "Héllo, how are you?"
+    ours, theirs = (each.backend_tokenizer for each in (bert, their_bert))
+    assert ours.normalizer.normalize_str(text) == theirs.normalizer.normalize_str(text) == "hello, how are you?"
+    assert ours.pre_tokenizer.pre_tokenize_str(text) == theirs.pre_tokenizer.pre_tokenize_str(text)
+    ours.enable_truncation(3)
+    assert len(bert(text)["input_ids"]) == 8, "it is a copy"

@@ -120,6 +120,13 @@ class Tokenizer(Vocabulary):
         """Whether the engine is the compiled one, not the pure-Python reference."""
         return self.engine.fast
 
+    @property
+    def backend_tokenizer(self) -> Any:
+        """The same rules as a `tokenizers.Tokenizer`, to look at their steps: a copy, so nothing done to it stays."""
+        import tokenizers
+
+        return tokenizers.Tokenizer.from_str(self.engine.to_json())
+
     # ---- text to ids -----------------------------------------------------------------------------------------------
 
     def __call__(
