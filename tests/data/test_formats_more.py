@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plait.data import Dataset
+from plait.data import Dataset, List, Value
 from plait.errors import DataError
 
 _NANOSECOND = np.datetime64("2020-01-01T00:00:00.000000001")
@@ -107,3 +107,12 @@ def test_a_missing_truth_value_is_no_number() -> None:
     dataset = Dataset.from_dict({"b": [True, None]})
     assert [row["b"] for row in dataset.with_format("numpy")] == [np.True_, None]
     assert dataset.with_format("torch")[1]["b"] is None
+
+
+@pytest.mark.parametrize("kind", ["arrow", "pandas", "polars"])
+def test_a_row_of_a_table_format_may_give_its_columns_back(kind: str) -> None:
+    dataset = Dataset.from_dict({"a": [1, None], "t": ["x", "y"]}).with_format(kind)
+    made = dataset.map(lambda row: {"b": row["a"], "u": row["t"]}).with_format(None)
+    assert made.features["b"] == List(Value("int64"))  # a row is a table, and a column of it holds one value
+    assert made["b"] == [[1], [None]]
+    assert made["u"] == [["x"], ["y"]]

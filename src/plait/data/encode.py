@@ -107,11 +107,15 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 
 def simple(value: Any) -> Any:
-    """A value with every array, tensor and NumPy scalar in it turned into plain Python."""
+    """A value with every array, tensor, series and NumPy scalar in it turned into plain Python."""
     if hasattr(value, "detach"):
         value = _numpy_of_tensor(value)
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
+    if isinstance(value, pa.Array | pa.ChunkedArray):
+        return value.to_pylist()
+    if hasattr(value, "iloc") or hasattr(value, "to_arrow"):  # a series of pandas or polars
+        return natural(value).to_pylist()
     if isinstance(value, Mapping):
         return {str(name): simple(inner) for name, inner in value.items()}
     if isinstance(value, list | tuple):
