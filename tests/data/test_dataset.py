@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import pyarrow as pa
 import pytest
 import torch
 
-from plait.data import ClassLabel, Dataset, DatasetDict, Features, List, Value, load_dataset
+from plait.data import ClassLabel, Dataset, DatasetDict, Features, Image, List, Value, load_dataset
 from plait.errors import ColumnError, DataError, OptionError, RowError
 
 
@@ -52,6 +53,25 @@ def test_the_article_maps_filters_and_prints_splits() -> None:
     assert longer.filter(lambda example: example["label"] == 1).to_list() == [{"text": "bye", "label": 1, "length": 3}]
     parts = dataset.train_test_split(test_size=0.5, seed=0)
     assert repr(parts).startswith("DatasetDict({\n    train: Dataset({\n        features: ['text', 'label'],")
+
+
+def test_pictures_are_declared_or_refused_with_the_remedy() -> None:
+    from PIL import Image as Pictures
+
+    dataset = Dataset.from_dict({"n": [1, 2]})
+    remedy = (
+        "is no value that a column can hold. A column of pictures is declared: features=Features({…, name: Image()})."
+    )
+
+    def draw(row: dict[str, Any]) -> dict[str, Any]:
+        return {"picture": Pictures.new("RGB", (row["n"], 3))}
+
+    with pytest.raises(DataError, match=re.escape(remedy)):
+        dataset.map(draw)
+    drawn = dataset.map(draw, features=Features({**dataset.features, "picture": Image()}))
+    assert [picture.size for picture in drawn["picture"]] == [(1, 3), (2, 3)]
+    with pytest.raises(DataError, match=r"\(object\) is no value that a column can hold. Make text, numbers, lists or"):
+        dataset.map(lambda row: {"thing": object()})
 
 
 def test_a_split_that_is_no_data_set_is_named() -> None:

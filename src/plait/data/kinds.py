@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from plait.data.dtypes import arrow_type
 from plait.data.features import Feature, FeatureType, List, Value
+from plait.data.pictures import how_to_hold
 from plait.errors import DataError, nearest
 
 
@@ -175,4 +176,4 @@ def _plain(value: Any) -> Any:
         return value.tolist()
     if isinstance(value, Mapping):
         return dict(value)
-    raise DataError(f"A value of type {type(value).__name__} cannot be stored as JSON: {value!r}.")
+    raise DataError(f"{value!r:.100} ({type(value).__name__}) is no value that a column can hold.{how_to_hold(value)}")

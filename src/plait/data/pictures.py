@@ -21,6 +21,13 @@ _STORED = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string(
 _FIELDS: dict[str, FeatureType] = {"bytes": Value("binary"), "path": Value("string")}
 
 
+def how_to_hold(value: Any) -> str:
+    """The end of an error about a value that no column holds by itself."""
+    if type(value).__module__.partition(".")[0] == "PIL":
+        return " A column of pictures is declared: features=Features({…, name: Image()})."
+    return " Make text, numbers, lists or dicts of it."
+
+
 @dataclass(frozen=True)
 class Image(Feature):
     """A column of pictures. `mode` ("RGB", "L", …) converts what is read; `decode=False` gives bytes and path."""
