@@ -66,8 +66,9 @@ def test_pictures_are_declared_or_refused_with_the_remedy() -> None:
     def draw(row: dict[str, Any]) -> dict[str, Any]:
         return {"picture": Pictures.new("RGB", (row["n"], 3))}
 
-    with pytest.raises(DataError, match=re.escape(remedy)):
-        dataset.map(draw)
+    for make in (lambda: dataset.map(draw), lambda: Dataset.from_list([draw({"n": 1})])):
+        with pytest.raises(DataError, match=re.escape(remedy)):
+            make()
     drawn = dataset.map(draw, features=Features({**dataset.features, "picture": Image()}))
     assert [picture.size for picture in drawn["picture"]] == [(1, 3), (2, 3)]
     with pytest.raises(DataError, match=r"\(object\) is no value that a column can hold. Make text, numbers, lists or"):

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from plait.data.features import FeatureType, arrow_of, encode_value, is_encoded
+from plait.data.pictures import how_to_hold
 from plait.data.widen import cast
 from plait.errors import DataError
 
@@ -261,7 +262,7 @@ def _no_common_type(values: Any, column: str, first_row: int) -> DataError:
         except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError):
             here = f"{value!r:.100} ({type(value).__name__}) in row {first_row + index}"
             if seen is None:
-                return DataError(f"{_place(column)}: {here} is no value that a column can hold.")
+                return DataError(f"{_place(column)}: {here} is no value that a column can hold.{how_to_hold(value)}")
             there = f"{seen[1]!r:.100} ({type(seen[1]).__name__}) in row {first_row + seen[0]}"
             return DataError(
                 f"{_place(column)} has values without a common type: {there} and {here}. "
