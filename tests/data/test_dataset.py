@@ -75,6 +75,19 @@ def test_pictures_are_declared_or_refused_with_the_remedy() -> None:
         dataset.map(lambda row: {"thing": object()})
 
 
+def test_what_a_function_returns_has_its_own_type_where_the_old_one_does_not_hold_it() -> None:
+    ours, theirs = (kind.from_dict({"a": [1, 0]}) for kind in (Dataset, reference.Dataset))
+    for function, kept in (
+        (lambda row: {"a": row["a"] + 1}, True),
+        (lambda row: {"a": str(row["a"])}, False),
+        (lambda row: {"a": row["a"] > 0}, False),
+    ):
+        assert theirs.map(function).features == {"a": reference.Value("int64")}, "turned back into numbers"
+        mapped = ours.map(function)
+        assert (mapped.features == {"a": Value("int64")}) == kept
+        assert mapped[0] == function({"a": 1})
+
+
 def test_a_split_that_is_no_data_set_is_named() -> None:
     with pytest.raises(DataError) as caught:
         DatasetDict(train=Dataset.from_dict({"a": [1]}), test=[{"a": 1}])
