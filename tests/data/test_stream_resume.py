@@ -283,3 +283,21 @@ def test_the_state_before_the_first_row_is_the_beginning() -> None:
     other = numbers(0, 5, 1)
     other.load_state_dict(state)
     assert [row["n"] for row in other] == [0, 1, 2, 3, 4]
+
+
+def test_a_state_goes_along_with_a_format_and_is_said_to_be_left_behind_by_other_work(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    stream = numbers(0, 5, 1)
+    for _ in itertools.islice(stream, 3):
+        pass
+    other = numbers(0, 5, 1)
+    other.load_state_dict(stream.state_dict())
+    with caplog.at_level("WARNING"):
+        assert [int(row["n"]) for row in other.with_format("numpy")] == [3, 4]
+        assert not caplog.records
+        rank = split_dataset_by_node(other, rank=0, world_size=1)
+    assert [row["n"] for row in rank] == [0, 1, 2, 3, 4]
+    assert "the state does not go along, so the new stream begins at its first row. Call load_state_dict()" in (
+        caplog.text
+    )

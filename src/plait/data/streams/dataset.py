@@ -60,6 +60,11 @@ class IterableDataset(Described):
         other = IterableDataset(stream, self._info, split=self.split, format=format or self.format_)
         if self.epoch:
             other.set_epoch(self.epoch)
+        if self._loaded is not None and stream is not self.stream:
+            log.warning(
+                "a stream is made of one into which a state was loaded; the state does not go along, so the new stream "
+                "begins at its first row. Call load_state_dict() of the last stream, which is iterated over"
+            )
         return other
 
     def __getstate__(self) -> dict[str, Any]:
@@ -234,7 +239,9 @@ class IterableDataset(Described):
                 raise OptionError(f"with_format() of a stream has no {name}: call select_columns() before it.")
             if name not in _OPTIONS:
                 raise OptionError(f"with_format() has no argument {name!r}.{nearest(name, _OPTIONS)}")
-        return self.derive(self.stream, format=Format(kind_named(type), options=format_kwargs))
+        other = self.derive(self.stream, format=Format(kind_named(type), options=format_kwargs))
+        other._loaded = self._loaded
+        return other
 
     # --- making one ---
 
