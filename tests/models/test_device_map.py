@@ -6,6 +6,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -188,6 +189,25 @@ def test_parts_on_disk_compute_the_same(tmp_path: Path, tied: bool, dtype: str |
             model.to("cpu")
         with pytest.raises(OptionError, match="This model is partly on disk and has no weights to save"):
             model.save_pretrained(tmp_path / "again")
+
+
+def test_two_threads_compute_the_same_parts_on_disk(llama: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(llama, device_map={"": "disk"})
+    inside = model.layers[1].mlp
+    with torch.no_grad():
+        expected, second = model(ids()).logits, []
+
+        def meanwhile(_: Any, arguments: Any) -> None:
+            hook.remove()  # a whole forward of another thread, which brings and drops the part that is computing here
+            other = threading.Thread(target=lambda: second.append(model(ids()).logits.detach()))
+            other.start()
+            other.join()
+
+        hook = inside.register_forward_pre_hook(meanwhile)
+        first = model(ids()).logits
+    assert torch.equal(first, expected)
+    assert torch.equal(second[0], expected)
+    assert on_disk(model)  # and nothing stays in memory
 
 
 def test_two_stacks_on_disk(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from torch import Tensor
 from plait.errors import OptionError
 from plait.models.config import Config
 from plait.models.files import new_model
+from plait.models.head_mask import heads_multiplied
 from plait.models.registry import FAMILIES
 from plait.nn.topology import EncoderDecoderModel
 
@@ -89,3 +91,16 @@ def test_the_masks_of_a_decoder_and_of_what_it_attends_to() -> None:
             OptionError, match=rf"`{which}` must have the shape \(heads,\) or \(2, heads\), but has \(5, 4\)"
         ):
             model(ids(), decoder_input_ids=ids(), **{which: torch.ones(5, 4)})
+
+
+def test_other_threads_do_not_see_the_mask_of_one() -> None:
+    model, found = model_of("bert"), []
+    with torch.no_grad():
+        plain = model(ids()).last_hidden_state
+        with heads_multiplied(model.layers, torch.zeros(4)):
+            other = threading.Thread(target=lambda: found.append(model(ids()).last_hidden_state.detach()))
+            other.start()
+            other.join()
+            own = model(ids()).last_hidden_state
+    assert torch.equal(found[0], plain)
+    assert float((own - plain).abs().max()) > 100 * TOLERANCE

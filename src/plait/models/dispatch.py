@@ -7,6 +7,7 @@ caller's tensors are.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
@@ -77,13 +78,29 @@ def _leaves(module: nn.Module, part: str, names: Mapping[int, str]) -> Iterator[
 
 
 class _Streamed:
-    """A part whose weights are in memory only while it computes."""
+    """A part whose weights are in memory only while it computes, in one thread or in several at once."""
 
     def __init__(self, part: str, leaves: list[_Leaf], source: Any, device: torch.device) -> None:
         self.part, self.leaves, self.source, self.device = part, leaves, source, device
+        self._lock = threading.Lock()
+        self._threads: set[int] = set()  # those that compute the part now; the first brings, the last drops
 
     def bring(self, module: nn.Module, arguments: Any) -> None:
         """Map the weights. Raises OptionError for one that should be trained."""
+        with self._lock:
+            if not self._threads:
+                self._map()
+            self._threads.add(threading.get_ident())
+
+    def drop(self, module: nn.Module, arguments: Any, output: Any) -> None:
+        """Let go of them."""
+        with self._lock:
+            self._threads.discard(threading.get_ident())
+            if not self._threads:
+                for each in self.leaves:
+                    self._bind(each, each.stand_in)
+
+    def _map(self) -> None:
         for each in self.leaves:
             if each.stand_in.requires_grad and torch.is_grad_enabled():
                 raise OptionError(
@@ -95,11 +112,6 @@ class _Streamed:
             self._bind(
                 each, nn.Parameter(tensor, requires_grad=False) if each.leaf in each.owner._parameters else tensor
             )
-
-    def drop(self, module: nn.Module, arguments: Any, output: Any) -> None:
-        """Let go of them."""
-        for each in self.leaves:
-            self._bind(each, each.stand_in)
 
     @staticmethod
     def _bind(each: _Leaf, tensor: Tensor) -> None:

@@ -5,6 +5,7 @@ Shapes: B batch, H heads, T queries, S keys.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
@@ -38,9 +39,10 @@ def heads_multiplied(
 ) -> Iterator[None]:
     """While the block runs, the output of each head of the layers' `part` is multiplied by its factor.
 
-    That is the same as multiplying its attention weights.
+    That is the same as multiplying its attention weights. Other threads that compute with the layers meanwhile see
+    nothing of it.
     """
-    handles = []
+    handles, own = [], threading.get_ident()
     for layer, factor in zip(layers, head_factors(head_mask, len(layers), name=name), strict=True):
         if factor is None:
             continue
@@ -50,8 +52,8 @@ def heads_multiplied(
         # (heads,) -> (heads * head_dim,)
         columns = factor.repeat_interleave(attention.spec.head_dim)
 
-        def multiply(module: nn.Module, arguments: tuple[Tensor], columns: Tensor = columns) -> tuple[Tensor]:
-            return (arguments[0] * columns.to(arguments[0]),)
+        def multiply(module: nn.Module, arguments: tuple[Tensor], columns: Tensor = columns) -> tuple[Tensor] | None:
+            return (arguments[0] * columns.to(arguments[0]),) if threading.get_ident() == own else None
 
         handles.append(attention.output.register_forward_pre_hook(multiply))
     try:
