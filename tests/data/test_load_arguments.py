@@ -164,3 +164,15 @@ def test_from_methods_take_the_same_options(tmp_path: Path) -> None:
     found = Dataset.from_csv(str(tmp_path / "a.csv"), sep=";", keep_in_memory=True)
     assert found.to_dict() == {"a": [1], "b": [2]}
     assert str(found.split) == "train"
+
+
+def test_a_format_goes_by_its_suffixes_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("rows.jsonl").write_text('{"a": 1}\n{"a": 2}\n')
+    Path("rows.txt").write_text("a\tb\n1\tx,y\n")
+    assert load_dataset("jsonl", data_files="rows.jsonl", split="train").to_dict() == {"a": [1, 2]}
+    assert load_dataset("tsv", data_files="rows.txt", split="train").to_dict() == {"a": [1], "b": ["x,y"]}
+    assert load_dataset("TXT", data_dir=".", split="train").to_dict() == {"text": ["a\tb", "1\tx,y"]}
+    Path("tsv").mkdir()
+    Path("tsv/rows.csv").write_text("a,b\n1,x\n")
+    assert load_dataset("tsv", split="train").to_dict() == {"a": [1], "b": ["x"]}, "a folder is what it holds"

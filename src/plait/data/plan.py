@@ -22,7 +22,7 @@ from plait.data.published import Access, Chooser, NoDataFiles, Published, card_o
 from plait.data.readers.base import Reader
 from plait.data.reading import reader_class, reader_of
 from plait.data.remote import is_address
-from plait.data.suffixes import READERS, format_of, has_format, is_data_file, main_format, plain_suffix
+from plait.data.suffixes import READERS, format_named, format_of, has_format, is_data_file, main_format, plain_suffix
 from plait.data.unpack import unpacked
 from plait.errors import DataError, HubError, OptionError, nearest
 
@@ -77,8 +77,9 @@ def plan_of(
     data_dir = None if data_dir is None else os.fspath(data_dir)
     configuration = Configuration()
     format: str | None = None
-    if path in READERS:
-        format, files = path, _of_format(path, name, data_dir, data_files, fetch)
+    here = Path(path).expanduser().exists()
+    if named := format_named(path, suffix=not here and (data_files is not None or data_dir is not None)):
+        format, files = named, _of_format(named, name, data_dir, data_files, fetch)
         configuration = Configuration(name=name or "default")
     elif Path(path).expanduser().is_file() or is_address(path) and not _is_page(path):
         for argument, value in {"name": name, "data_dir": data_dir, "data_files": data_files}.items():
@@ -102,7 +103,8 @@ def plan_of(
     plan = Plan(format=format, files=files, features=features, options=dict(options or {}))
     _add_configuration(plan, configuration, path)
     every = [file for several in files.values() for file in several]
-    if format == "csv" and {plain_suffix(file) for file in every} == {".tsv"} and "delimiter" not in plan.options:
+    tabs = bool(named) and path.lower() == "tsv" or {plain_suffix(file) for file in every} == {".tsv"}
+    if format == "csv" and tabs and "delimiter" not in plan.options:
         plan.options.setdefault("sep", "\t")
     plan.features = reader_class(format).common(every, plan.features, plan.options)
     return plan

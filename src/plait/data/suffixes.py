@@ -32,6 +32,11 @@ COMPRESSIONS = {".gz", ".bz2", ".xz", ".zst", ".lz4"}
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")  # what is said about the pictures or sounds beside it
 
 
+def format_named(name: str, *, suffix: bool = False) -> str | None:
+    """The format that is called `name`; with `suffix` also the one whose files end in it, as "jsonl" is json."""
+    return name if name in READERS else _SUFFIXES.get(f".{name.lower()}") if suffix else None
+
+
 def plain_suffix(name: str | PurePath) -> str:
     """The suffix of a file without that of its compression: `.csv` for `a.csv.gz`."""
     suffixes = [suffix.lower() for suffix in PurePath(name).suffixes]
