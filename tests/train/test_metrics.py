@@ -101,6 +101,11 @@ def test_scores_become_labels() -> None:
 @pytest.mark.parametrize(
     ("call", "text"),
     [
+        (
+            lambda: load_metric("glue", "mrpc"),
+            "load_metric('glue', 'mrpc'): metrics have no configurations. Load each that you want by its own name; "
+            "there are accuracy, f1,",
+        ),
         (lambda: load_metric("acuracy"), "there is no metric 'acuracy'; there are accuracy, f1,"),
         (lambda: load_metric("acuracy"), "Did you mean 'accuracy'?"),
         (lambda: load_metric("mae").compute(), "mae of nothing: no predictions were given."),

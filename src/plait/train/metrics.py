@@ -320,8 +320,13 @@ METRICS: dict[str, type[Metric]] = {
 _SPELLINGS = {"r_squared": "r2", "r2_score": "r2", "mean_absolute_error": "mae", "mean_squared_error": "mse"}
 
 
-def load_metric(name: str) -> Metric:
-    """The metric called `name`, empty; raises `OptionError` for a name that is not one."""
+def load_metric(name: str, config_name: str | None = None) -> Metric:
+    """The metric called `name`, empty; raises `OptionError` for a name that is not one, or with a configuration."""
+    if config_name is not None:
+        raise OptionError(
+            f"load_metric({name!r}, {config_name!r}): metrics have no configurations. Load each that you want by its "
+            f"own name; there are {', '.join(METRICS)}."
+        )
     key = _SPELLINGS.get(name, name)
     if key not in METRICS:
         raise OptionError(f"there is no metric {name!r}; there are {', '.join(METRICS)}.{nearest(name, METRICS)}")
