@@ -28,7 +28,7 @@ from plait.data.features import Features
 from plait.data.schema import features_of, schema_of
 from plait.data.table import Table
 from plait.data.workers import START_SECONDS, described, failed, packed
-from plait.data.writer import ColumnWriter
+from plait.data.writer import ColumnWriter, finish_all
 from plait.errors import DataError, OptionError, WorkerError, require
 
 if TYPE_CHECKING:
@@ -220,6 +220,6 @@ def from_ray(cls: type[Dataset], dataset: Any, /, *, split: str | None = None) -
             raise DataError(f"Blocks of the Ray data set differ: {list(writers)} and {block.column_names}.")
         for name, writer in writers.items():
             writer.append(natural(block.column(name)))
-    made = {name: writer.finish() for name, writer in writers.items()}
+    made = finish_all(writers)
     table = Table({name: column for name, (column, _) in made.items()})
     return cls(table, split=split, features=Features({name: feature for name, (_, feature) in made.items()}))

@@ -72,16 +72,6 @@ def write_folder(
     """Write the files of one data set into a folder that nobody sees yet."""
     count = shards_of(dataset, max_shard_size=max_shard_size, num_shards=num_shards, num_proc=num_proc)
     names = [f"data-{index:05d}-of-{count:05d}.arrow" for index in range(count)]
-    with bar(f"save {folder.name}", total=len(dataset), unit="rows") as progress:
-
-        def write(index: int) -> None:
-            part = dataset.shard(count, index)
-            write_arrow(folder / names[index], part.table, dataset.features)
-            progress.advance(len(part))
-
-        # threads: Arrow gathers and writes outside Python's lock
-        with ThreadPoolExecutor(num_proc or 1) as pool:
-            list(pool.map(write, range(count)))
     format = dataset.format_
     state = {
         "_data_files": [{"filename": name} for name in names],
@@ -92,8 +82,19 @@ def write_folder(
         "_output_all_columns": format.output_all_columns,
         "_split": dataset.split,
     }
-    write_json(folder / "state.json", state)
-    write_json(folder / "dataset_info.json", dataset.info.to_json(dataset.features))
+    about = {"state.json": state, "dataset_info.json": dataset.info.to_json(dataset.features)}
+    with bar(f"save {folder.name}", total=len(dataset), unit="rows") as progress:
+
+        def write(index: int) -> None:
+            part = dataset.shard(count, index)
+            write_arrow(folder / names[index], part.table, dataset.features)
+            progress.advance(len(part))
+
+        # threads: Arrow gathers and writes outside Python's lock, and the disk brings files to rest side by side
+        with ThreadPoolExecutor(num_proc or 1) as pool, ThreadPoolExecutor(2) as descriptions:
+            described = descriptions.map(write_json, [folder / name for name in about], about.values())
+            list(pool.map(write, range(count)))
+            list(described)
 
 
 def shards_of(

@@ -20,7 +20,7 @@ from plait.data.features import ClassLabel, Features, FeatureType, List, Value, 
 from plait.data.kinds import Json
 from plait.data.lazy import Block
 from plait.data.table import Table, View, missing_column
-from plait.data.writer import ColumnWriter
+from plait.data.writer import ColumnWriter, finish_all
 from plait.errors import DataError
 
 # Columns that tokenizers make, whose numbers are small: they take a half and an eighth of the disk. As everywhere, a
@@ -234,6 +234,7 @@ class Outcome:
         parent = self.table
         if self._shared and self.num_rows < parent.num_rows:  # rows dropped at the end (drop_last_batch)
             parent = parent.view(range(self.num_rows))
+        written = finish_all({name: writer for name, writer in self._writers.items() if name not in self._gone})
         for name in self._order:
             if name in self._gone:
                 continue
@@ -242,7 +243,7 @@ class Outcome:
                 features[name] = (self.declared or self.features).get(name, self.features[name])
             elif name in self._writers:
                 writer = self._writers[name]
-                columns[name], features[name] = writer.finish()
+                columns[name], features[name] = written[name]
                 files[name] = writer.path.name if writer.path is not None else ""
         if self.declared is not None:
             found = {name: features[name] for name in self.declared if name in features}

@@ -23,7 +23,7 @@ from plait.data.readers.base import Again, Reader
 from plait.data.schema import features_from_json
 from plait.data.suffixes import READERS
 from plait.data.table import Table, View
-from plait.data.writer import ColumnWriter
+from plait.data.writer import ColumnWriter, finish_all
 from plait.errors import OptionError, nearest
 
 log = logger("data")
@@ -128,7 +128,7 @@ def _read(reader: Reader, folder: Path | None) -> tuple[Table, Features, dict[st
         for name, feature in reader.features.items():
             if name not in columns:
                 columns[name] = _writer(name, feature, len(columns), folder)
-    finished = {name: writer.finish() for name, writer in columns.items()}
+    finished = finish_all(columns)
     names = {name: writer.path.name if writer.path is not None else "" for name, writer in columns.items()}
     views: dict[str, View] = {name: view for name, (view, _) in finished.items()}
     order = reader.features or views

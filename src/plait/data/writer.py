@@ -7,6 +7,8 @@ are gathered into large record batches. What was on disk already when the type w
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from plait.errors import DataError
 
 BATCH_BYTES = 2 << 20  # of a record batch on disk; larger ones are slower, because they are made in fresh memory
 MEMORY_BYTES = 64 << 20  # a column without a file of its own goes to an unnamed file beyond this
+_THREADS = 16  # that wait for the disk
 
 
 class ColumnWriter:
@@ -190,6 +193,17 @@ class ColumnWriter:
         if self._scratch is not None:
             self._scratch.cleanup()
             self._scratch = None
+
+
+def finish_all(writers: Mapping[str, ColumnWriter]) -> dict[str, tuple[View, FeatureType]]:
+    """Every column and its feature, by name. Nothing may be appended afterwards.
+
+    Threads wait for the disk, which brings many files to rest in little more time than one.
+    """
+    if all(writer.path is None for writer in writers.values()):
+        return {name: writer.finish() for name, writer in writers.items()}
+    with ThreadPoolExecutor(min(len(writers), _THREADS)) as pool:
+        return dict(zip(writers, pool.map(ColumnWriter.finish, writers.values()), strict=True))
 
 
 def as_json(array: Any) -> Any:
