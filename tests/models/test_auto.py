@@ -139,6 +139,15 @@ def test_a_subfolder(bert: Path) -> None:
         ({"dtype": "float61"}, "one of auto, fastest, float32, float16, bfloat16, float64, but is 'float61'. Did you"),
         ({"dtype": torch.int8}, "but is torch.int8"),
         (
+            {"output_loading_info": True},
+            "`output_loading_info` is not supported: loading is strict, so a model that was loaded lacks nothing; the "
+            "log names a new head.",
+        ),
+        (
+            {"from_tf": True},
+            "`from_tf` is not supported: save the model as safetensors with the library that wrote it.",
+        ),
+        (
             {"device_map": "gpu"},
             "device_map='gpu' is not a device that torch knows. Give 'auto', 'cpu' or 'cuda:0', say.",
         ),

@@ -28,6 +28,9 @@ _REFUSED = {
     "variant": "name the file itself in the reference instead, such as org/name/model.fp16.safetensors",
     "state_dict": "build with from_config and load_state_dict instead",
     "adapter_kwargs": "adapters are loaded by themselves",
+    "output_loading_info": "loading is strict, so a model that was loaded lacks nothing; the log names a new head",
+    "from_tf": "save the model as safetensors with the library that wrote it",
+    "from_flax": "save the model as safetensors with the library that wrote it",
     "tp_plan": "device_map places whole layers; none is divided among devices",
 }
 
