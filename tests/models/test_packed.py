@@ -175,3 +175,36 @@ def test_training_packs_and_learns_the_same(tmp_path: Path, labels: int, packing
     apart = (weights[0] - weights[1]).abs()
     assert float((apart < 1e-5).float().mean()) > 0.95
     assert float(apart.max()) < 4e-3
+
+
+def test_a_loss_that_reads_padding_is_computed_with_it(packings: list[Packing]) -> None:
+    model, left = llama(), MASK.flip(1)
+    words = IDS.masked_fill(MASK == 0, -100)
+    # Right of a text nothing counts; left of it, the score of the first word is that of a slot of padding.
+    for mask, labels, packs in (
+        (MASK, words, True),
+        (MASK, IDS, False),
+        (left, words.flip(1), False),
+        (left, words.flip(1).masked_fill(left.cumsum(1) == 1, -100), True),
+    ):
+        packings.clear()
+        ids = IDS if mask is MASK else IDS.flip(1)
+        found, padded = model(ids, mask, labels=labels).loss, model(ids, mask, labels=labels, packed=False).loss
+        assert bool(packings) is packs
+        torch.testing.assert_close(found, padded, **CLOSE)
+    with pytest.raises(OptionError, match="labels count scores at padding"):
+        model(IDS, MASK, labels=IDS, packed=True)
+
+
+def test_scalings_read_the_length_of_padded_rows() -> None:
+    torch.manual_seed(0)
+    factors = {"short_factor": [1.0, 1.5], "long_factor": [2.0, 4.0]}
+    lengths = {"max_position_embeddings": 64, "original_max_position_embeddings": 16, "pad_token_id": 0}
+    values = {"model_type": "phi3", "initializer_range": 0.2, **SMALL, **lengths}
+    values |= {"rope_scaling": {"rope_type": "longrope", **factors}}
+    model = AutoModel.from_config(values).eval()
+    # Texts of 12 at most, in rows of 20: the rows are beyond the original length, the texts are not.
+    ids, mask = (torch.nn.functional.pad(part, (0, 8)) for part in (IDS, MASK))
+    with torch.no_grad():
+        packed, padded = (model(ids, mask, packed=way).last_hidden_state[mask.bool()] for way in (True, False))
+    torch.testing.assert_close(packed, padded, **CLOSE)

@@ -167,23 +167,37 @@ def valid_tokens(
 
 
 def packing_of(
-    stack: Stack, arguments: dict[str, Any], *, cache: Cache | None, record: Recorder | None, packed: bool | None
+    stack: Stack,
+    arguments: dict[str, Any],
+    *,
+    cache: Cache | None,
+    record: Recorder | None,
+    scored: Tensor | None,
+    packed: bool | None,
 ) -> Packing | None:
     """How the batch of a forward is packed, None for as it stands.
 
-    `packed` None packs where it is possible and faster, True wherever there is padding, False never. Raises OptionError
-    for True where it is impossible, with the reason.
+    `packed` None packs where it is possible and faster, True wherever there is padding, False never. `scored` (B, T)
+    are the slots whose scores a loss reads. Raises OptionError for True where it is impossible, with the reason.
     """
     valid = arguments["valid"]
     if packed is False or (packed is None and (valid is None or not Packing.pays(valid))):
         return None
     obstacle = _obstacle(stack, cache=cache, record=record, positions=arguments["positions"])
+    if not obstacle and _reads_padding(scored, valid):
+        # Zeros in the place of those scores would be another loss.
+        obstacle = "labels count scores at padding (-100 leaves them out; a word is scored at the slot before it)"
     packing = None if obstacle or valid is None else Packing.of(valid)
     if packed and not obstacle and valid is not None and packing is None:
         obstacle = "a row has padding between its tokens, or none has any"
     if packed and obstacle:
         raise OptionError(f"`packed=True` is impossible: {obstacle}. Leave it out to compute with padding.")
     return packing
+
+
+def _reads_padding(scored: Tensor | None, valid: Tensor | None) -> bool:
+    fits = scored is not None and valid is not None and scored.shape == valid.shape  # the loss names other shapes
+    return fits and bool((scored & ~valid).any())  # type: ignore[operator]
 
 
 def _obstacle(stack: Stack, *, cache: Cache | None, record: Recorder | None, positions: Tensor | None) -> str | None:

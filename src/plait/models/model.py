@@ -146,7 +146,8 @@ class PretrainedModel(Pretrained):
         routes = self._asked(output_router_logits, "output_router_logits")
         record = Recorder(attentions=shows["attentions"]) if routes or any(shows.values()) else None
         keep = logits_to_keep or None
-        packing = packing_of(self.network.stack, arguments, cache=memory, record=record, packed=packed)
+        scored = task.scored(given_answers) if given_answers and task.scored else None
+        packing = packing_of(self.network.stack, arguments, cache=memory, record=record, scored=scored, packed=packed)
         with heads_multiplied(self.layers, head_mask):
             hidden = self.network(**arguments, cache=memory, record=record, keep=keep, packing=packing)
         values: dict[str, Any] = {**task.outputs(hidden, arguments["valid"])}

@@ -27,7 +27,8 @@ class Task:
     """One row. `fields` are the first outputs in order, `labels` the arguments of forward that hold the answers.
 
     `outputs` names the scores, given which tokens are valid (B, T), None for all; `loss` compares them with the
-    answers. With `new_head`, a checkpoint may lack the head: it is then drawn anew, which is where fine-tuning begins.
+    answers. `scored` says of which slots (B, T) the loss reads the scores, where that is for the labels to say. With
+    `new_head`, a checkpoint may lack the head: it is then drawn anew, which is where fine-tuning begins.
     `choices`: inputs have a dimension of choices behind the batch.
     """
 
@@ -36,6 +37,7 @@ class Task:
     outputs: Callable[[Hidden, Tensor | None], Mapping[str, Any]]
     labels: tuple[str, ...] = ("labels",)
     loss: Callable[[dict[str, Any], Labels, Config], LossTerms] | None = None
+    scored: Callable[[Labels], Tensor] | None = None
     new_head: bool = False
     choices: bool = False
 
@@ -85,6 +87,15 @@ def _words(outputs: dict[str, Any], labels: Labels, config: Config) -> LossTerms
     logits, words = outputs["logits"], labels["labels"]
     _require_shape("labels", words, logits.shape[:-1])
     return cross_entropy(logits, whole_numbers(words, logits.shape[-1]))
+
+
+def _at_words(labels: Labels) -> Tensor:
+    return labels["labels"] != -100
+
+
+def _before_words(labels: Labels) -> Tensor:
+    counted = _at_words(labels)
+    return torch.cat((counted[..., 1:], torch.zeros_like(counted[..., :1])), dim=-1)
 
 
 def _sequence(outputs: dict[str, Any], labels: Labels, config: Config) -> LossTerms:
@@ -175,8 +186,10 @@ def _require_shape(name: str, labels: Tensor, shape: torch.Size | tuple[int, ...
 
 TASKS: dict[str, Task] = {
     "base": Task(title="the bare network", fields=("last_hidden_state", "pooler_output"), outputs=_states, labels=()),
-    "causal_lm": Task(title="text generation", fields=("loss", "logits"), outputs=_logits, loss=_next_word),
-    "masked_lm": Task(title="masked words", fields=("loss", "logits"), outputs=_logits, loss=_words),
+    "causal_lm": Task(
+        title="text generation", fields=("loss", "logits"), outputs=_logits, loss=_next_word, scored=_before_words
+    ),
+    "masked_lm": Task(title="masked words", fields=("loss", "logits"), outputs=_logits, loss=_words, scored=_at_words),
     "seq2seq_lm": Task(title="text from text", fields=("loss", "logits"), outputs=_logits, loss=_words),
     "sequence_classification": Task(
         title="sequence classification or regression",
@@ -186,7 +199,12 @@ TASKS: dict[str, Task] = {
         new_head=True,
     ),
     "token_classification": Task(
-        title="token classification", fields=("loss", "logits"), outputs=_logits, loss=_words, new_head=True
+        title="token classification",
+        fields=("loss", "logits"),
+        outputs=_logits,
+        loss=_words,
+        scored=_at_words,
+        new_head=True,
     ),
     "question_answering": Task(
         title="question answering",

@@ -74,10 +74,11 @@ def _yarn(plain: Tensor, spec: RopeSpec, scaling: YarnScaling) -> Tensor:
     return divided * plain / scaling.factor + (1 - divided) * plain
 
 
-def rotation(spec: RopeSpec, positions: Tensor) -> Rotation:
-    """The tables for `positions` (B or 1, T)."""
-    # To know the length is a copy from the device, so only where it matters.
-    length = int(positions.max()) + 1 if isinstance(spec.scaling, LongRopeScaling) else 0
+def rotation(spec: RopeSpec, positions: Tensor, *, length: int | None = None) -> Rotation:
+    """The tables for `positions` (B or 1, T); `length` is that of the text, by default as its last position says."""
+    if length is None:
+        # To know it is a copy from the device, so only where it matters.
+        length = int(positions.max()) + 1 if isinstance(spec.scaling, LongRopeScaling) else 0
     per_position, factor = frequencies(spec, length=length, device=positions.device)
     # (B, T) x (R/2,) -> (B, 1, T, R/2): the same for every head
     angles = positions[:, None, :, None].float() * per_position

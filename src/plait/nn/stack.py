@@ -100,7 +100,10 @@ class Stack(nn.Module):
         places = packing.longest if packing else where if slots is None else slots[0]
         context = Context(
             masks=self._packed(packing) if packing else self._made(slots, count, start + count, device),
-            rotations={spec: rotation(spec, where) for spec in self._ropes},
+            # A scaling that depends on the length of the text reads that of the padded rows, packed or not.
+            rotations={
+                spec: rotation(spec, where, length=packing.shape[1] if packing else None) for spec in self._ropes
+            },
             capacity=cache.capacity if cache else 0,
             relative=self.relative_vectors(places, places) if self.relative_vectors else None,
             valid=valid,
