@@ -231,7 +231,7 @@ def test_errors_name_the_cause(make: Make, decoder: Path) -> None:
     model = AutoModelForSequenceClassification.from_pretrained(folder)
     with pytest.raises(OptionError, match="does not know its tokenizer: pass tokenizer="):
         pipeline("text-classification", model)
-    with pytest.raises(OptionError, match="load a model, but this one is loaded already"):
+    with pytest.raises(OptionError, match="`revision` is for loading a model, but this one is loaded already"):
         pipeline("text-classification", model, tokenizer=folder, revision="main")
     with pytest.raises(OptionError, match="has no option 'topk'. Did you mean 'top_k'"):
         pipeline("text-classification", folder, topk=1)
@@ -296,3 +296,14 @@ def test_windows_of_a_model_that_reads_less_than_their_default_width(make: Make)
     wide = ask(question="Where?", context=context, max_seq_len=40, doc_stride=20)
     ask.tokenizer.model_max_length = 40
     assert ask(question="Where?", context=context) == wide
+
+
+def test_loading_takes_the_arguments_of_from_pretrained(decoder: Path) -> None:
+    made = pipeline("text-generation", decoder, torch_dtype="bfloat16", device_map="cpu", trust_remote_code=False)
+    assert (made.model.dtype, made.device.type) == (torch.bfloat16, "cpu")
+    assert pipeline("text-generation", decoder, dtype="float16").model.dtype == torch.float16
+    assert pipeline("text-generation", decoder, model_kwargs={"dtype": "float16"}).model.dtype == torch.float16
+    with pytest.raises(OptionError, match="trust_remote_code=True is refused"):
+        pipeline("text-generation", decoder, trust_remote_code=True)
+    with pytest.raises(OptionError, match="`device_map` is for loading a model, but this one is loaded already"):
+        pipeline("text-generation", made.model, tokenizer=made.tokenizer, device_map="auto")

@@ -61,32 +61,39 @@ def pipeline(
     device: Any = None,
     revision: str | None = None,
     dtype: Any = None,
+    torch_dtype: Any = None,
+    device_map: Any = None,
+    token: str | bool | None = None,
+    trust_remote_code: bool | None = None,
     model_kwargs: dict[str, Any] | None = None,
     **options: Any,
 ) -> Pipeline:
     """The pipeline of `task`, ready to call with texts.
 
     `model` is a reference or a loaded model; `tokenizer` likewise, by default the model's. `device`: "cpu", "cuda", or
-    the number of a GPU, -1 for none. `model_kwargs` go to `from_pretrained`; `options` become defaults of each call.
-    Raises OptionError for an unknown task or option, and when no model is named.
+    the number of a GPU, -1 for none. `revision`, `dtype` (or `torch_dtype`), `device_map`, `token` and `model_kwargs`
+    go to `from_pretrained`; `options` become defaults of each call. Raises OptionError for an unknown task or option,
+    and when no model is named.
     """
     row = task_of(task)
     if model is None:
         raise OptionError(f"pipeline({task!r}) needs a model: model='org/name', a folder, or a loaded model.")
     from plait.models import auto
 
-    loading = {"revision": revision} if revision is not None else {}
+    source = {"revision": revision, "token": token, "trust_remote_code": trust_remote_code or None}
+    source = {name: value for name, value in source.items() if value is not None}
+    loading = {**source, "dtype": dtype, "torch_dtype": torch_dtype, "device_map": device_map, **(model_kwargs or {})}
+    loading = {name: value for name, value in loading.items() if value is not None}
     if isinstance(model, str) or hasattr(model, "__fspath__"):
         reference = model
-        more = {"dtype": dtype} if dtype is not None else {}
-        model = getattr(auto, row.model).from_pretrained(reference, **loading, **more, **(model_kwargs or {}))
+        model = getattr(auto, row.model).from_pretrained(reference, **loading)
         tokenizer = reference if tokenizer is None else tokenizer
-    elif loading or model_kwargs or dtype is not None:
-        raise OptionError("`revision`, `dtype` and `model_kwargs` load a model, but this one is loaded already.")
+    elif loading:
+        raise OptionError(f"`{next(iter(loading))}` is for loading a model, but this one is loaded already.")
     if tokenizer is None:
         raise OptionError("A loaded model does not know its tokenizer: pass tokenizer=… as well.")
     if isinstance(tokenizer, str) or hasattr(tokenizer, "__fspath__"):
-        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer, **loading)
+        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer, **source)
     made = getattr(importlib.import_module(f"plait.pipelines.{row.module}"), row.pipeline)
     result: Pipeline = made(model, tokenizer, device=device, **options)
     return result
