@@ -229,8 +229,8 @@ def test_a_column_of_a_table_is_one_of_its_library() -> None:
 
 
 def test_numbers_reach_numpy_without_a_copy() -> None:
-    values = np.arange(10)
-    dataset = Dataset.from_dict({"a": values, "b": np.ones((10, 3), np.float32)}).with_format("numpy")
+    dataset = Dataset.from_dict({"a": np.arange(10), "b": np.ones((10, 3), np.float32)}).with_format("numpy")
+    values = dataset.table.columns["a"].store.chunks[0].to_numpy()
     assert np.shares_memory(dataset[2:5]["a"], values)
     stored = dataset.table.columns["b"].store.chunks[0].values.to_numpy()
     assert np.shares_memory(dataset[2:5]["b"], stored)
@@ -367,3 +367,19 @@ def test_load_dataset_reads_the_solar_columns(tmp_path: Path) -> None:
     dataset = load_dataset("csv", data_files=str(tmp_path / "power.csv"), encoding="gb18030", keep_in_memory=True)
     assert dataset["train"].column_names == ["辐照度", "温度", "湿度", "压强", "实发功率"]
     assert dataset["train"][1] == {"辐照度": 0, "温度": 10.0, "湿度": 80, "压强": 100, "实发功率": 0.0}
+
+
+def test_what_a_data_set_was_made_of_may_change_afterwards() -> None:
+    import pandas as pd
+
+    array, tensor, frame = np.arange(3), torch.arange(3), pd.DataFrame({"a": np.arange(3)})
+    made = [
+        Dataset.from_dict({"a": array}),
+        Dataset.from_dict({"a": tensor}),
+        Dataset.from_dict({"a": frame["a"]}),
+        Dataset.from_dict({"b": [0, 0, 0]}).add_column("a", array),
+        Dataset.from_pandas(frame),
+    ]
+    array[:], tensor[:] = 9, 9
+    frame.loc[0, "a"] = 9
+    assert [dataset["a"][:] for dataset in made] == [[0, 1, 2]] * 5

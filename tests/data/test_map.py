@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+import torch
 
 from plait.data import ClassLabel, Dataset, Features, List, Value, load_from_disk
 from plait.errors import ColumnError, DataError, OptionError
@@ -490,3 +491,24 @@ def test_ids_and_masks_take_little_room() -> None:
     assert made[:] == {"n": [1, 2], **ids}
     large = made.remove_columns("input_ids").map(lambda row: {"input_ids": [row["n"] * 2**40]})
     assert (large.features["input_ids"], large["input_ids"][:]) == (List(Value("int64")), [[2**40], [2**41]])
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_function_may_fill_one_dict_or_array_for_all_rows(streaming: bool) -> None:
+    dataset: Any = Dataset.from_dict({"a": list(range(1000))})
+    if streaming:
+        dataset = dataset.to_iterable_dataset()
+    row: dict[str, Any] = {}
+    array, tensor = np.zeros(2), torch.zeros(1)
+
+    def one_dict(given: dict[str, Any]) -> dict[str, Any]:
+        row["b"] = given["a"]
+        return row
+
+    def one_array(given: dict[str, Any]) -> dict[str, Any]:
+        array[:] = tensor[:] = given["a"]
+        return {"b": given["a"], "c": array, "d": tensor}
+
+    assert [made["b"] for made in dataset.map(one_dict)] == list(range(1000))
+    assert [made["c"][1] for made in dataset.map(one_array)] == list(range(1000))
+    assert [made["d"][0] for made in dataset.map(one_array)] == list(range(1000))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from operator import is_, length_hint
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from plait.console import Bar
 from plait.data.asynchronous import CALLS, Gather, called_for
-from plait.data.encode import natural
+from plait.data.encode import natural, own_copy
 from plait.data.features import is_decoded
 from plait.data.lazy import Block, Reader
 from plait.data.outcome import Taker
@@ -25,7 +25,7 @@ from plait.errors import DataError
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
 
-_LEARNING_ROWS = 100  # of the first block: in it the reader learns which columns the function looks at
+LEARNING_ROWS = 100  # of the first block: in it the reader learns which columns the function looks at
 _BATCHES = 8  # of an async function that are under way at once, at least
 
 
@@ -80,6 +80,28 @@ class Call:
         return [function(item) for item in items]
 
 
+class Apart:
+    """A function that fills one dict, array or tensor for all its rows, with results of their own.
+
+    Whether a function does so (`again`) shows in the first rows.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self.function = function
+        self.again = False
+        self._last: dict[str, Any] = {}
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        found = self.function(*args, **options)
+        if type(found) is not dict or (args and found is args[0]):
+            return found
+        result = {name: own_copy(value) for name, value in found.items()}
+        changing = [name for name, value in found.items() if result[name] is not value]
+        self.again |= found is self._last or any(found[name] is self._last.get(name) for name in changing)
+        self._last = found
+        return result
+
+
 class Source:
     """The rows of a data set as functions get them: dicts decoded on demand, or, with a format, rows of that format.
 
@@ -93,7 +115,7 @@ class Source:
 
     def block_rows(self, *, first: bool) -> int:
         """How many rows to take at once, in the first block or in one after it."""
-        return _LEARNING_ROWS if first else self.reader.block_rows(1000)
+        return LEARNING_ROWS if first else self.reader.block_rows(1000)
 
     def rows(self, block: Block) -> list[Any]:
         """The rows of a block."""
@@ -142,15 +164,18 @@ def run_rows(dataset: Dataset, call: Call, outcome: Taker, rows: range, removed:
     """Call a function for every row of a range; returns whether it returned anything."""
     source = Source(dataset)
     start, returned = rows.start, False
+    assert call.function is not None
+    apart = Apart(call.function)
+    careful = call if call.gather is not None else replace(call, function=apart)
     while start < rows.stop:
-        size = source.block_rows(first=start == rows.start)
-        block = source.reader.block(start, min(start + size, rows.stop))
+        first = start == rows.start
+        block = source.reader.block(start, min(start + source.block_rows(first=first), rows.stop))
         inputs = source.rows(block)
-        results = call.over(inputs, range(block.start, block.stop))
+        results = (careful if first or apart.again else call).over(inputs, range(block.start, block.stop))
         returned |= any(result is not None for result in results)
         take_rows(source, block, inputs, results, outcome, removed)
         if source.plain:  # only now: what was set in the rows is told by what they held when they were handed out
-            source.reader.learn_rows(inputs[:_LEARNING_ROWS])
+            source.reader.learn_rows(inputs[:LEARNING_ROWS])
         progress.advance(len(block))
         start = block.stop
     return returned
@@ -192,7 +217,7 @@ def test_rows(dataset: Dataset, call: Call, size: int | None, rows: range, progr
     found = []
     for block, inputs, results in _tested(source, call, size, rows):
         if source.plain and size is None:
-            source.reader.learn_rows(inputs[:_LEARNING_ROWS])
+            source.reader.learn_rows(inputs[:LEARNING_ROWS])
         elif source.plain:
             source.reader.learn(inputs)
         mask = _truth(results, block, batched=size is not None)

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from plait.data.accepted import no_effect
 from plait.data.decode import to_python
-from plait.data.encode import to_arrow
+from plait.data.encode import own_copy, to_arrow
 from plait.data.features import ClassLabel, Features, FeatureType, List, Value, arrow_of, as_feature, fields_of
 from plait.data.kinds import Json
 from plait.data.schema import as_features, feature_of
@@ -73,7 +73,7 @@ def add_column(self: Dataset, name: str, column: Any, *, feature: Any = None, **
     if name in self.features:
         raise DataError(f"There is a column {name!r} already. Remove or rename it first.")
     kind = None if feature is None else as_feature(feature)
-    array = to_arrow(column, feature=kind, column=name)
+    array = to_arrow(own_copy(column), feature=kind, column=name)
     if self.column_names and len(array) != len(self):
         raise DataError(f"Column {name!r} has {len(array)} values, but the data set has {len(self)} rows.")
     added = Table.from_arrays({name: array})

@@ -71,8 +71,10 @@ def natural(values: Any) -> pa.Array:
 
 
 def own_copy(values: Any) -> Any:
-    """An array or tensor that nobody else can change (Arrow shares the memory of what it is given); others as is."""
-    if isinstance(values, np.ndarray):
+    """An array, tensor or series that nobody else can change (Arrow shares the memory of what it is given); others
+    as they are.
+    """
+    if isinstance(values, np.ndarray) or hasattr(values, "iloc"):
         return values.copy()
     return values.detach().clone() if hasattr(values, "detach") else values
 

@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from plait.data.accepted import no_effect
 from plait.data.access import positions
-from plait.data.encode import natural, to_arrow
+from plait.data.encode import natural, own_copy, to_arrow
 from plait.data.features import Features, FeatureType
 from plait.data.files import open_arrow, read_arrow
 from plait.data.info import DatasetInfo
@@ -59,6 +59,7 @@ def from_dict(
 
 
 def _column(name: str, values: Any, declared: Features | None, on_mixed_types: str | None) -> tuple[Any, FeatureType]:
+    values = own_copy(values)  # what the caller does with an array afterwards must not change the data set
     if declared is not None:
         return to_arrow(values, feature=declared[name], column=name), declared[name]
     try:
@@ -174,7 +175,7 @@ def from_pandas(
     preserve_index: bool | None = None,
 ) -> Dataset:
     """A data set from a pandas frame; missing values are nulls. An index that is not a plain range becomes a column."""
-    table = pa.Table.from_pandas(df, preserve_index=preserve_index).replace_schema_metadata(None)
+    table = pa.Table.from_pandas(own_copy(df), preserve_index=preserve_index).replace_schema_metadata(None)
     plain = {name: _string(natural(table.column(name))) for name in table.column_names}
     return from_dict(cls, plain, features, info=info, split=split)
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from plait.data.apply import Call
+from plait.data.apply import LEARNING_ROWS, Apart, Call
 from plait.data.asynchronous import gathering
 from plait.data.encode import natural
 from plait.data.expression import rows_where
@@ -51,15 +51,19 @@ class Function(Link):
         cursor, pace = Cursor(self.input, at), Pace()
         with gathering(self.call.function) as gather:
             call = replace(self.call, gather=gather)
+            assert call.function is not None
+            apart, seen = Apart(call.function), 0
+            careful = call if gather is not None or self.batch_size is not None else replace(call, function=apart)
             while True:
                 pace.start()
                 block = cursor.take(pace.rows) if self.batch_size is None else cursor.exactly(self.batch_size)
                 if block is None:
                     return
                 work = self.over_rows if self.batch_size is None else self.over_batch
-                made = work(call, block, row)
+                made = work(careful if seen < LEARNING_ROWS or apart.again else call, block, row)
                 pace.stop()
                 row += len(block)
+                seen += len(block)
                 if made is not None and len(made):
                     yield made, [cursor.position(), row]
 
