@@ -48,6 +48,29 @@ def test_every_name_leads_somewhere() -> None:
             assert value_of(library, name) is not None, (library, name)
 
 
+def test_classes_of_families(minilm: Path) -> None:
+    """What old tutorials import; the model is the one that the class for its task loads."""
+    import torch
+
+    with standing_in():
+        from modelscope import GPT2LMHeadModel
+        from transformers import BertConfig, BertForMaskedLM, BertModel, BertTokenizer, BertTokenizerFast
+
+        rows = BertTokenizer.from_pretrained(minilm)(["Hello"], return_tensors="pt")
+        assert rows["input_ids"].tolist() == BertTokenizerFast.from_pretrained(minilm)(["Hello"])["input_ids"]
+        with torch.no_grad():
+            ours, plain = (each.from_pretrained(minilm)(**rows)[0] for each in (BertModel, plait.AutoModel))
+        assert torch.equal(ours, plain)
+        sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 24}
+        config = BertConfig(vocab_size=29, **sizes)
+        assert (config.model_type, config.hidden_size) == ("bert", 16)
+        assert BertForMaskedLM(config)(torch.tensor([[1, 2]])).logits.shape == (1, 2, 29)
+        assert BertModel.__name__ == "BertModel"
+        assert GPT2LMHeadModel.__mro__[1] is plait.AutoModelForCausalLM
+        with pytest.raises(OptionError, match=r"^BertTokenizer\(…\) from single files is not supported: use BertTok"):
+            BertTokenizer("vocab.txt")
+
+
 def test_submodules_are_reachable_as_attributes() -> None:
     with standing_in():
         import transformers

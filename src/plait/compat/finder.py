@@ -15,7 +15,7 @@ from importlib.machinery import ModuleSpec
 from types import FrameType, ModuleType
 from typing import Any
 
-from plait.compat.names import LIBRARIES, missing, names_of, value_of
+from plait.compat.names import LIBRARIES, has, missing, names_of, value_of
 from plait.errors import CompatError, OptionError, nearest
 
 
@@ -31,7 +31,7 @@ class StandIn(ModuleType):
         if name.startswith("__"):
             raise AttributeError(name)
         below = f"{path}.{name}" if path else name
-        if name in names_of(library):
+        if has(library, name):
             value = value_of(library, name)
         elif below in LIBRARIES[library].modules:  # `import transformers` makes transformers.generation reachable
             return importlib.import_module(f"{library}.{below}")
@@ -61,7 +61,7 @@ class Finder(MetaPathFinder, Loader):
             return None
         if below and below not in LIBRARIES[library].modules:
             # Python asks here as well for a name that `from … import …` did not find in the module.
-            if (name := fullname.rpartition(".")[2]) in names_of(library):
+            if has(library, name := fullname.rpartition(".")[2]):
                 value_of(library, name)  # it is there, but failed to load: say why
             raise CompatError(missing(*fullname.rsplit(".", 1)))
         return ModuleSpec(fullname, self, is_package=True)

@@ -13,6 +13,7 @@ from typing import Any
 
 import plait
 import plait.data
+from plait.compat.families import class_of
 from plait.errors import nearest
 
 
@@ -105,6 +106,7 @@ LIBRARIES: dict[str, Library] = {
     "modelscope": _MODELSCOPE,
     "evaluate": _EVALUATE,
 }
+_PER_FAMILY = ("transformers", "modelscope")
 
 
 def names_of(library: str) -> list[str]:
@@ -112,8 +114,15 @@ def names_of(library: str) -> list[str]:
     return sorted({*LIBRARIES[library].names, *(name for name in plait.__all__ if not name.startswith("__"))})
 
 
+def has(library: str, name: str) -> bool:
+    """Whether a library's modules answer to `name`: to one of `names_of(library)`, or the name of a family's class."""
+    return name in names_of(library) or (library in _PER_FAMILY and class_of(name) is not None)
+
+
 def value_of(library: str, name: str) -> Any:
-    """What one of `names_of(library)` is."""
+    """What a name that the library `has` is."""
+    if library in _PER_FAMILY and (made := class_of(name)) is not None:
+        return made
     if (place := LIBRARIES[library].names.get(name)) is None:
         return getattr(plait, name)
     module, _, attribute = place.partition(":")
