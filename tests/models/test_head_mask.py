@@ -104,3 +104,18 @@ def test_other_threads_do_not_see_the_mask_of_one() -> None:
             own = model(ids()).last_hidden_state
     assert torch.equal(found[0], plain)
     assert float((own - plain).abs().max()) > 100 * TOLERANCE
+
+
+def test_a_mask_is_not_there_when_layers_are_computed_again() -> None:
+    for name, more in (("bert", {}), ("t5", {"decoder_input_ids": ids()})):
+        model = model_of(name).train()
+        heads = (model.network.encoder if name == "t5" else model.network.stack).layers[0].attention.spec.heads
+        model.gradient_checkpointing_enable()
+        with pytest.raises(OptionError) as error:
+            model(ids(), head_mask=torch.ones(heads), **more)
+        assert str(error.value) == (
+            "A mask of heads is not there when the backward pass computes layers again. Leave it out, or call "
+            "gradient_checkpointing_disable()."
+        )
+        with torch.no_grad():
+            model(ids(), head_mask=torch.ones(heads), **more)

@@ -230,6 +230,18 @@ def test_recomputed_layers_give_the_same_gradients_from_less_memory(case: str) -
     assert not model.is_gradient_checkpointing
 
 
+def test_the_balance_of_experts_is_never_trained() -> None:
+    ranks = {"kv_lora_rank": 12, "q_lora_rank": 10, "qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 5}
+    experts = {"n_routed_experts": 4, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2}
+    values = {**SIZES, **ranks, **experts, "moe_intermediate_size": 6, "first_k_dense_replace": 1}
+    model = model_of({"model_type": "deepseek_v3", **values, "num_key_value_heads": 4})
+    trained = {name for name, part in model.named_parameters() if part.requires_grad}
+    assert "network.stack.layers.1.mlp.router.correction" not in trained
+    assert trained == {name for name, part in model.freeze().unfreeze().named_parameters() if part.requires_grad}
+    last = {name for name, part in model.freeze().unfreeze(last=1).named_parameters() if part.requires_grad}
+    assert last < trained
+
+
 def test_re_entering_is_refused() -> None:
     with pytest.raises(
         OptionError, match="'use_reentrant': True.* is not supported: layers are computed again without"

@@ -155,6 +155,17 @@ def test_gradients_pass_through_to_what_is_not_quantised() -> None:
     torch.testing.assert_close(*slopes, rtol=1e-3, atol=1e-4 * float(slopes[1].abs().max()))
 
 
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+def test_numbers_are_counted_as_before(kind: str) -> None:
+    for family in ("llama", "mixtral"):
+        model = made(family)
+        whole, embeddings = model.num_parameters(), model.num_parameters(exclude_embeddings=True)
+        quantise(model.network, kind)
+        assert model.num_parameters() == whole
+        assert model.num_parameters(exclude_embeddings=True) == embeddings
+        assert model.num_parameters(only_trainable=True) == sum(part.numel() for part in model.parameters())
+
+
 def test_refusals(tmp_path: Path) -> None:
     model = made("llama")
     model.save_pretrained(tmp_path)

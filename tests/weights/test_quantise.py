@@ -76,6 +76,19 @@ def test_few_and_many_rows(kind: type[Matrix], shape: tuple[int, int], dtype: to
         assert matrix(x[rows]).dtype == dtype
 
 
+@pytest.mark.parametrize("kind", [Int8, Int4])
+def test_float16_neither_overflows_nor_loses_small_factors(kind: type[Matrix]) -> None:
+    """Products of order 30 whose whole-number sums are beyond 65504, by factors of 7e-6, which float16 holds badly."""
+    generator = torch.Generator().manual_seed(3)
+    matrix = kind(torch.randn(64, 128, generator=generator) * 3e-4)
+    x = torch.randn(matrix.few + 1, 128, generator=generator) * 1e4
+    exact = x.half().double() @ matrix.dense(torch.float64).T
+    assert float((exact / 7e-6).abs().max()) > 65504 > float(exact.abs().max())
+    # Matrix and result are rounded to float16, 2^-11 each, or 6e-8 where numbers are small: 2e-4 of the largest here.
+    size = x.double().abs() @ matrix.dense(torch.float64).abs().T
+    assert ((matrix(x.half()).double() - exact).abs() <= 2**-10 * size).all()
+
+
 @pytest.mark.parametrize("width", [12, 24, 40, 44, 16, 48])
 @pytest.mark.parametrize("rows", [1, 4, 16])
 def test_rows_that_the_kernel_would_read_beyond(rows: int, width: int) -> None:

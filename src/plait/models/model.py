@@ -146,6 +146,7 @@ class PretrainedModel(Pretrained):
         routes = self._asked(output_router_logits, "output_router_logits")
         record = Recorder(attentions=shows["attentions"]) if routes or any(shows.values()) else None
         keep = logits_to_keep or None
+        self._check_head_masks(head_mask)
         scored = task.scored(given_answers) if given_answers and task.scored else None
         packing = packing_of(self.network.stack, arguments, cache=memory, record=record, scored=scored, packed=packed)
         with heads_multiplied(self.layers, head_mask):

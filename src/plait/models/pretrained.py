@@ -18,8 +18,10 @@ from plait.errors import OptionError, nearest
 from plait.models.config import Config
 from plait.models.tasks import TASKS
 from plait.nn.heads import LanguageHead
+from plait.nn.moe import GroupedRouter
 from plait.nn.stack import Stack
 from plait.nn.topology import EncoderDecoderModel, SingleModel
+from plait.weights.quantise import Matrix
 
 if TYPE_CHECKING:
     from plait.generate import GenerationConfig
@@ -166,12 +168,13 @@ class Pretrained(nn.Module):
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """How many numbers the model holds; a shared weight counts once.
 
-        With `exclude_embeddings`, those of embeddings (tokens, positions, segments) and of heads that share them are
-        left out.
+        Those of quantised matrices count as they did before, and are not trainable. With `exclude_embeddings`, those of
+        embeddings (tokens, positions, segments) and of heads that share them are left out.
         """
         tables = {id(part.weight) for part in self.modules() if exclude_embeddings and isinstance(part, nn.Embedding)}
         counted = (part for part in self.parameters() if part.requires_grad or not only_trainable)
-        return sum(part.numel() for part in counted if id(part) not in tables)
+        quantised = (part.size for part in self.modules() if isinstance(part, Matrix) and not only_trainable)
+        return sum(part.numel() for part in counted if id(part) not in tables) + sum(quantised)
 
     def get_memory_footprint(self) -> int:
         """Bytes of all parameters and buffers; a shared weight counts once."""
@@ -194,10 +197,13 @@ class Pretrained(nn.Module):
         return self
 
     def unfreeze(self, *, last: int | None = None) -> Self:
-        """Train everything again, or the `last` layers and what lies behind them (norm, pool and head)."""
+        """Train everything again, or the `last` layers and what lies behind them (norm, pool and head).
+
+        What no gradient reaches stays as it is: quantised matrices, and the balance of experts.
+        """
         if last is None:
             self.requires_grad_(True)
-            return self
+            return self._without_balance()
         if not 0 <= last <= len(self.layers):
             raise OptionError(
                 f"`last` must be between 0 and the {len(self.layers)} layers of the model, but is {last}."
@@ -208,6 +214,12 @@ class Pretrained(nn.Module):
             if part is not None:
                 part.requires_grad_(True)
         shared.requires_grad_(stays)
+        return self._without_balance()
+
+    def _without_balance(self) -> Self:
+        for part in self.modules():
+            if isinstance(part, GroupedRouter):
+                part.correction.requires_grad_(False)  # its choices have no gradient
         return self
 
     def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Mapping[str, Any] | None = None) -> None:
@@ -232,6 +244,16 @@ class Pretrained(nn.Module):
     def is_gradient_checkpointing(self) -> bool:
         """Whether layers are computed again in the backward pass."""
         return any(part.recomputes for part in self.network.modules() if isinstance(part, Stack))
+
+    def _check_head_masks(self, *masks: torch.Tensor | None) -> None:
+        """Raise OptionError for a mask of heads where the backward pass would compute layers again, without it."""
+        if not (self.training and torch.is_grad_enabled()) or all(mask is None for mask in masks):
+            return
+        if self.is_gradient_checkpointing:
+            raise OptionError(
+                "A mask of heads is not there when the backward pass computes layers again. Leave it out, or call "
+                "gradient_checkpointing_disable()."
+            )
 
     def _recompute(self, recomputes: bool) -> None:
         for part in self.network.modules():

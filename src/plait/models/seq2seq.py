@@ -138,6 +138,7 @@ class Seq2SeqModel(Pretrained):
         masks = {"head_mask": head_mask, "decoder_head_mask": decoder_head_mask}
         masks["cross_attn_head_mask"] = cross_attn_head_mask
         keep = logits_to_keep or None
+        self._check_head_masks(*masks.values())
         with self._heads_multiplied(masks):
             hidden = self.network(
                 **source, **target, cache=cache, encoder_record=records[0], record=records[1], keep=keep

@@ -35,6 +35,11 @@ class Matrix(nn.Module):
     # up to how many rows of input the kernel is faster than to make the matrix dense
     few: int
 
+    @property
+    def size(self) -> int:
+        """How many numbers the matrix has, O * I."""
+        raise NotImplementedError(f"{type(self).__name__} must say how large it is.")
+
     def dense(self, dtype: torch.dtype) -> Tensor:
         """(O, I), as numbers of `dtype`."""
         raise NotImplementedError(f"{type(self).__name__} must say what its numbers are.")
@@ -86,7 +91,13 @@ class Int8(Matrix):
             self.factors[rows] = factors = _positive(part.abs().amax(dim=1) / 127)
             self.numbers[rows] = (part / factors.float()[:, None]).round_().clamp_(-127, 127)
 
+    @property
+    def size(self) -> int:
+        return self.numbers.numel()
+
     def dense(self, dtype: torch.dtype) -> Tensor:
+        if dtype == torch.float16:  # many factors are too small for it, their products are not
+            return self.dense(torch.float32).to(dtype)
         return self.numbers.to(dtype) * self.factors.to(dtype)[:, None]
 
     def few_rows(self, x: Tensor) -> Tensor | None:
@@ -95,6 +106,8 @@ class Int8(Matrix):
         return torch._weight_int8pack_mm(x, self.numbers, self.factors)
 
     def many_rows(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.float16:  # sums of whole numbers leave its range
+            return super().many_rows(x)
         # The factors go to the sums, of which there are fewer; int8 numbers are exact in every floating type.
         return functional.linear(x, self.numbers.to(x.dtype)) * self.factors.to(x.dtype)
 
@@ -127,6 +140,10 @@ class Int4(Matrix):
             self.numbers[rows] = pack(levels)
             # (O, G) twice -> (G, O, 2)
             self.scales[:, rows] = torch.stack((factors, offsets), dim=-1).transpose(0, 1)
+
+    @property
+    def size(self) -> int:
+        return self.shape[0] * self.shape[1]
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         levels = self._columns().float().view(-1, GROUP, self.shape[0])  # (I, O) -> (G, 32, O)
@@ -171,6 +188,10 @@ class Prepacked(Matrix):
         # The number of rows of input is a hint; the order serves any.
         blocks = torch.ops.mkldnn._reorder_linear_weight(weight.to(torch.bfloat16).contiguous(), 128)
         self.register_buffer("blocks", blocks, persistent=False)
+
+    @property
+    def size(self) -> int:
+        return self.blocks.numel()
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         return self.blocks.to_dense().to(dtype)
