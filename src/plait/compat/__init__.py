@@ -1,7 +1,8 @@
 """`plait run script.py`: scripts written for transformers, datasets, modelscope or evaluate run on plait, unchanged.
 
 names: which modules there are and where their names come from · finder: the import hook · run: the script's process ·
-families: classes such as `BertModel` · shims: what only such scripts use. Nothing of this happens unless `run_script` or `standing_in` is called.
+families: classes such as `BertModel` · shims: what only such scripts use. Nothing of this happens unless
+`run_script` or `standing_in` is called.
 """
 
 from __future__ import annotations
