@@ -28,6 +28,19 @@ def write(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
+# As the card of the original names its configurations.
+GLUE = """---
+configs:
+- config_name: mrpc
+  data_files:
+  - split: train
+    path: mrpc/train*
+  - split: validation
+    path: mrpc/validation*
+---
+"""
+
+
 @pytest.fixture(scope="module")
 def folder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which the article's names of data sets and of BERT lead to local ones."""
@@ -47,6 +60,7 @@ def folder(minilm: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     ]
     write(folder / "glue" / "mrpc" / "train.csv", pairs[:60])
     write(folder / "glue" / "mrpc" / "validation.csv", pairs[60:])
+    (folder / "glue" / "README.md").write_text(GLUE)
     bert(folder, minilm)
     return folder
 
