@@ -512,3 +512,24 @@ def test_a_function_may_fill_one_dict_or_array_for_all_rows(streaming: bool) -> 
     assert [made["b"] for made in dataset.map(one_dict)] == list(range(1000))
     assert [made["c"][1] for made in dataset.map(one_array)] == list(range(1000))
     assert [made["d"][0] for made in dataset.map(one_array)] == list(range(1000))
+
+
+def test_what_is_written_in_c_sees_whole_rows() -> None:
+    """`json` takes a dict without an item for empty, and Arrow reads dicts as they lie, whatever their methods say."""
+    import json
+
+    names = list("abcdefg")
+    dataset = Dataset.from_dict({name: [f"{name}{index} " * 99 for index in range(300)] for name in names})
+    rows = list(dataset)
+    assert [json.loads(row["z"]) for row in dataset.map(lambda row: {"z": json.dumps(row)})] == rows
+    for function, unwrap in (
+        (lambda row: {"z": row}, lambda value: value),
+        (lambda row: {"z": [row]}, lambda value: value[0]),
+        (lambda row: {"z": {"q": row}, "y": row["c"]}, lambda value: value["q"]),
+    ):
+        made = dataset.map(function)
+        assert [unwrap(row["z"]) for row in made] == rows
+        assert made.table.columns["a"].store is dataset.table.columns["a"].store
+    batched = dataset.map(lambda batch: {"z": [batch] * len(batch["b"])}, batched=True, batch_size=2)
+    assert batched[3]["z"] == dataset[2:4]
+    assert dataset.filter(lambda row: json.loads(json.dumps(row))["g"] != rows[1]["g"]).num_rows == 299

@@ -163,6 +163,7 @@ class Source:
 def run_rows(dataset: Dataset, call: Call, outcome: Taker, rows: range, removed: list[str], progress: Bar) -> bool:
     """Call a function for every row of a range; returns whether it returned anything."""
     source = Source(dataset)
+    source.reader.begin_rows()
     start, returned = rows.start, False
     assert call.function is not None
     apart = Apart(call.function)
@@ -233,6 +234,7 @@ def _tested(source: Source, call: Call, size: int | None, rows: range) -> Iterat
         for blocks, batches, results in _over_batches(source, call, rows, size):
             yield from ((b, [batch], r) for b, batch, r in zip(blocks, batches, results, strict=True))
         return
+    source.reader.begin_rows()
     start = rows.start
     while start < rows.stop:
         size_here = source.block_rows(first=start == rows.start)

@@ -195,9 +195,20 @@ class Reader:
         self.features = features
         self.names = names
         self.ahead: list[str] = []  # columns that are decoded for every row: those that the function looks at
+        self.first: list[str] = []  # those of them that nobody has looked at yet
         self.whole = False  # whether these are all, so that rows are plain dicts
         self._block: Block | None = None
         self._row = self._row_type()
+
+    def begin_rows(self) -> None:
+        """Decode one column ahead, a cheap one, before it is known which are looked at.
+
+        Of a dict that holds nothing yet, what is written in C, such as `json`, takes it that there is nothing in it.
+        """
+        kinds = [name for name in self.names if not is_decoded(self.features[name])]
+        cheap = [name for name in kinds if self._is_cheap(name)]
+        self.first = (cheap or kinds)[:1]
+        self.ahead = list(self.first)
 
     def block(self, start: int, stop: int) -> Block:
         """Some neighbouring rows, with the columns that the function looks at read ahead."""
@@ -215,6 +226,8 @@ class Reader:
         if set(map(dict.__len__, found)) == {len(self.ahead)}:
             return
         seen = {name for row in found for name in dict.__iter__(row)}
+        if self.first and seen - {*self.first}:  # it comes back when it is looked at in a row to come
+            seen, self.ahead, self.first = seen - {*self.first}, [], []
         self.ahead = [name for name in self.names if name in self.ahead or name in seen]
 
     def learn_rows(self, found: list[LazyDict]) -> None:

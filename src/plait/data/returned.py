@@ -50,6 +50,7 @@ def take_rows(
         gone, some = _deleted(source, inputs, [name for name in outcome.kept if name not in fields])
         fields |= {name: [_ABSENT] * len(inputs) for name in some}
         ragged = ragged or not itself or bool(some)
+    _complete_if_held(inputs, fields)
     given, unchanged = {}, []
     for name, values in fields.items():
         if itself and name in removed:
@@ -60,6 +61,26 @@ def take_rows(
         if name in outcome.table.columns and source.same(block, name, values, batched=False):
             unchanged.append(name)
     outcome.add(block, given, count=len(block), unchanged=unchanged, gone=gone)
+
+
+def _complete_if_held(inputs: list[Any], fields: Mapping[str, Any]) -> None:
+    """Decode rows or batches altogether when a function put them into what it returned: Arrow reads dicts as they lie.
+
+    One value of each column tells.
+    """
+    for values in fields.values():
+        sample = next((value for value in values if value is not None), None) if isinstance(values, list) else None
+        if isinstance(sample, dict | list | tuple) and _holds_row(sample):
+            for row in inputs:
+                if isinstance(row, LazyDict):
+                    row.complete()
+
+
+def _holds_row(value: Any) -> bool:
+    if isinstance(value, LazyDict):
+        return True
+    inner = value.values() if isinstance(value, dict) else value[:1] if isinstance(value, list | tuple) else ()
+    return any(_holds_row(item) for item in inner)
 
 
 def _columns(results: list[Any]) -> tuple[dict[str, list[Any]], bool]:
@@ -168,6 +189,7 @@ def take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: T
             name: values for name, values in dict.items(batch) if not source.same(block, name, values, batched=True)
         }
         fields = changed | fields
+    _complete_if_held([batch], fields)
     given, unchanged = {}, []
     for name, values in fields.items():
         if itself and name in removed:
