@@ -159,6 +159,25 @@ def test_arguments_that_are_refused(bert: Path, options: dict[str, Any], text: s
     assert text in str(caught.value)
 
 
+def test_from_config_takes_nothing_about_files(bert: Path) -> None:
+    config = AutoConfig.from_pretrained(bert)
+    for name, value in {"revision": "main", "offload_folder": bert, "ignore_mismatched_sizes": True}.items():
+        with pytest.raises(OptionError) as caught:
+            AutoModel.from_config(config, **{name: value})
+        assert str(caught.value) == (
+            f"`{name}` is about the files of a checkpoint, and from_config reads none. Leave it out, or call "
+            "from_pretrained."
+        )
+
+
+def test_names_of_attention_elsewhere(bert: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", logger="plait.models"):
+        AutoModel.from_pretrained(bert, attn_implementation="eager")
+    assert "attn_implementation has no effect: torch's attention chooses its kernel." in caplog.text
+    with pytest.raises(OptionError, match="must be one of sdpa, eager, .* but is 'eger'. Did you mean 'eager'"):
+        AutoModel.from_pretrained(bert, attn_implementation="eger")
+
+
 def test_refused_arguments_at_their_neutral_value(bert: Path) -> None:
     assert AutoModel.from_pretrained(bert, load_in_8bit=False, variant=None, attn_implementation="sdpa") is not None
 

@@ -210,6 +210,14 @@ def test_two_threads_compute_the_same_parts_on_disk(llama: Path) -> None:
     assert on_disk(model)  # and nothing stays in memory
 
 
+def test_parts_on_disk_are_not_written(llama: Path) -> None:
+    model = AutoModelForCausalLM.from_pretrained(llama, device_map={"": "disk"})
+    with pytest.raises(OptionError, match="lies partly on disk, where nothing is written. Load the folder with"):
+        model.load_weights(llama)
+    with pytest.raises(OptionError, match="on 'meta' or on disk, where nothing takes its place"):
+        model.set_input_embeddings(torch.nn.Embedding(29, 16))
+
+
 def test_two_stacks_on_disk(tmp_path: Path) -> None:
     torch.manual_seed(0)
     new_model(Config(T5), task="seq2seq_lm").save_pretrained(tmp_path)

@@ -113,13 +113,14 @@ class _AutoModel(Generic[Model]):
     def from_config(cls, config: Config | Mapping[str, Any], **options: Any) -> Model:
         """A model with random weights, in training mode, to be trained from scratch.
 
-        `options`: `dtype`, `quantize`, `prepack`, and keys of the configuration to change. Weights are drawn with the
-        deviation `initializer_range`.
+        `options`: `dtype`, `device_map` with one place, `quantize`, `prepack`, and keys of the configuration to change.
+        Weights are drawn with the deviation `initializer_range`. Raises OptionError for arguments about files.
         """
         from plait.models.files import new_model
         from plait.models.quantise import quantise, require_bfloat16
 
         own, rest = LoadOptions.split(options)
+        own.check_without_files()
         config = config if isinstance(config, Config) else Config(config)
         model = new_model(changed(config, rest), task=cls.task, dtype=own.wanted_dtype(), device=own.device())
         if own.prepack:

@@ -130,7 +130,14 @@ def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) ->
 
 
 def reload_model(model: Pretrained, folder: Path) -> None:
-    """Fill the parameters of `model` in place with weights that `save_model` wrote of the same kind of model."""
+    """Fill the parameters of `model` in place with weights that `save_model` wrote of the same kind of model.
+
+    Raises OptionError for a model of which a part lies on disk.
+    """
+    if getattr(model, "hf_device_map", None) and any(part.is_meta for part in model.parameters()):
+        raise OptionError(
+            "This model lies partly on disk, where nothing is written. Load the folder with from_pretrained instead."
+        )
     require_whole(model.network)
     family = family_of(model.config.model_type, label=model.config.label)
     load_into(model.network, open_checkpoint(folder), rules_for(family, model.task, model.config))

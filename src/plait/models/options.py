@@ -34,6 +34,16 @@ _REFUSED = {
     "tp_plan": "device_map places whole layers; none is divided among devices",
 }
 
+# Names of attention in other libraries; here the numbers are those of each, and torch chooses the kernel.
+_ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
+# Arguments that mean something where there is no checkpoint.
+_WITHOUT_FILES = frozenset(
+    {
+        *("dtype", "torch_dtype", "device_map", "max_memory", "quantize", "prepack"),
+        *("trust_remote_code", "low_cpu_mem_usage", "attn_implementation"),
+    }
+)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LoadOptions:
@@ -86,6 +96,13 @@ class LoadOptions:
                 raise OptionError(
                     "Quantised matrices have an order of their own: give quantize= or prepack=, not both."
                 )
+        if self.attn_implementation not in (None, *_ATTENTIONS):
+            raise OptionError(
+                f"attn_implementation must be one of {', '.join(_ATTENTIONS)}, but is {self.attn_implementation!r}."
+                f"{nearest(str(self.attn_implementation), _ATTENTIONS)}"
+            )
+        if self.attn_implementation not in (None, "sdpa"):
+            logger("models").info("attn_implementation has no effect: torch's attention chooses its kernel.")
         if self.offload_state_dict:
             logger("models").info(
                 "offload_state_dict has no effect: weights are mapped from the checkpoint, so nothing is copied aside."
@@ -111,6 +128,15 @@ class LoadOptions:
             if name not in known:
                 choices = {*known, *(field.name for field in fields(LoadOptions))}
                 raise OptionError(f"There is no argument or configuration key {name!r}.{nearest(name, choices)}")
+
+    def check_without_files(self) -> None:
+        """Raise OptionError for an argument that is about the files of a checkpoint."""
+        for field in fields(self):
+            if field.name not in _WITHOUT_FILES and getattr(self, field.name) != field.default:
+                raise OptionError(
+                    f"`{field.name}` is about the files of a checkpoint, and from_config reads none. Leave it out, or "
+                    "call from_pretrained."
+                )
 
     def resolve(self, reference: str | os.PathLike[str], *, need: str) -> Snapshot:
         """The local folder of `reference`, holding what a "config", "tokenizer" or "model" needs and no more.

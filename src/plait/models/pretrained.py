@@ -123,6 +123,8 @@ class Pretrained(nn.Module):
                 f"The embedding must have the shape {tuple(old.weight.shape)}, but has {tuple(value.weight.shape)}. "
                 "For another number of words call resize_token_embeddings."
             )
+        if old.weight.is_meta:
+            raise OptionError("The embedding of this model is on 'meta' or on disk, where nothing takes its place.")
         for owner in self.network.modules():
             for name, part in owner._modules.items():
                 if part is old:
