@@ -274,6 +274,11 @@ def test_json_in_another_encoding(read: Any) -> None:
     assert read("json", '{"温":"热的"}\n'.encode("gbk"), encoding="gbk")["温"] == ["热的"]
 
 
+def test_json_lists_of_nothing_but_nulls(read: Any) -> None:
+    # Arrow's parser gives such lists without their items
+    assert read("json", '{"a": [null, null]}\n{"a": null}\n')["a"] == [[None, None], None]
+
+
 scalar = st.none() | st.integers(-9, 9) | st.floats(0, 1) | st.text(max_size=2) | st.booleans()
 json_values = st.recursive(scalar, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from("xy"), inner, max_size=2), max_leaves=4)  # fmt: skip
 

@@ -15,6 +15,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from plait.data.features import Features, Value, arrow_of
 from plait.data.readers import pandas_names
 from plait.data.readers.base import Again, Reader, open_bytes, wrong_encoding
 from plait.data.readers.blocks import text_blocks
-from plait.data.readers.fields import as_bool, as_kind, as_time, first_kind, kind_after
+from plait.data.readers.fields import MISSING, as_bool, as_kind, as_time, first_kind, floats_among, kind_after
 from plait.data.readers.lines import LineFilter, Recoded
 from plait.data.readers.pandas_names import distinct, type_name, words_of
 from plait.data.table import missing_column
@@ -251,7 +252,14 @@ class CsvReader(Reader):
                 invalid_row_handler=on_bad_row,
             )
             missing = ["", *self._missing]
-            for batch in text_blocks(lambda: self._stream(path), names, chosen, self._above, missing, options):
+            words = MISSING if self.keep_default_na else []
+
+            def floats() -> list[str]:
+                usual = not (self._declared or self._missing_of or self.skipinitialspace)
+                return floats_among({name: self._kinds.get(name, "") for name in chosen}, self) if usual else []
+
+            stream = partial(self._stream, path)
+            for batch in text_blocks(stream, names, chosen, self._above, missing, options, floats, words):
                 part = batch if left is None else batch.slice(0, left)
                 if part.num_rows:
                     yield {name: self._cleaned(part.column(name), name) for name in chosen}

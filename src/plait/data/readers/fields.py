@@ -6,6 +6,7 @@ beyond 64 bits are text, so that no digit of an identifier is lost.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 import pyarrow as pa
@@ -41,7 +42,7 @@ class Writing(Protocol):
 
 def as_kind(text: Any, kind: str, writing: Writing) -> Any:
     """A column of text as "null", "bool", "int", "float" or "text"; `None` when some value is none."""
-    if kind == "text":
+    if kind == "text" or (kind == "float" and pa.types.is_floating(text.type)):  # parsed as floats already
         return text
     if kind == "null":
         return pa.nulls(len(text)) if _values(text, writing).null_count == len(text) else None
@@ -115,9 +116,24 @@ def _usual_number(text: Any, kind: str) -> Any:
         return None
     if kind == "int":  # Arrow also takes 0x10, which nobody means
         return None if _any(pc.match_substring(text, "x")) or _any(pc.match_substring(text, "X")) else found
-    # "nan" may be a word for a missing value, and integers beyond 64 bits are text
-    numbers = (found.drop_null() if found.null_count else found).to_numpy()
-    return found if not len(numbers) or (numbers.max() < 2.0**63 and numbers.min() > -(2.0**63)) else None
+    return found if plain_floats(found) else None
+
+
+def plain_floats(parsed: Any) -> bool:
+    """Whether numbers that Arrow parsed as floats are that: "nan" may be a word for a missing value, and integers
+    beyond 64 bits are text."""
+    numbers = (parsed.drop_null() if parsed.null_count else parsed).to_numpy()
+    return not len(numbers) or bool(numbers.max() < 2.0**63 and numbers.min() > -(2.0**63))
+
+
+def floats_among(kinds: Mapping[str, str], writing: Writing) -> list[str]:
+    """The columns of floats where all columns are numbers, written in the usual way: Arrow may parse them at once.
+
+    Words for missing values mean the same in all of them; a column of text would lose these words.
+    """
+    if writing.decimal != "." or writing.thousands is not None or not set(kinds.values()) <= {"int", "float"}:
+        return []
+    return [name for name, kind in kinds.items() if kind == "float"]
 
 
 def _values(text: Any, writing: Writing) -> Any:

@@ -80,7 +80,7 @@ class JsonReader(Reader):
                 block += stream.readline()
                 if line == 1:
                     block = block.removeprefix(b"\xef\xbb\xbf")
-                if block.strip():
+                if not block.isspace():
                     yield self._parsed(block, path, line)
                 line += block.count(b"\n")
 
@@ -91,7 +91,7 @@ class JsonReader(Reader):
                 table = self._by_arrow(block)
                 if not any(_lost_digits(column) for column in table.columns):
                     return {
-                        name: pa.concat_arrays(table.column(name).chunks) if table.num_rows else pa.nulls(0)
+                        name: _whole(table.column(name).chunks) if table.num_rows else pa.nulls(0)
                         for name in table.column_names
                     }
             except (pa.ArrowException, UnicodeDecodeError):
@@ -104,23 +104,28 @@ class JsonReader(Reader):
         return self._columns(rows, path, lines)
 
     def _by_arrow(self, block: bytes) -> pa.Table:
-        read = pyarrow.json.ReadOptions(block_size=len(block) + 1, use_threads=False)
         if self.features is not None:
             fields = [pa.field(name, arrow_of(kind)) for name, kind in self.features.items()]
-            strict = pyarrow.json.ParseOptions(explicit_schema=pa.schema(fields), unexpected_field_behavior="error")
-            return pyarrow.json.read_json(io.BytesIO(block), read_options=read, parse_options=strict)
-        table = self._inferred(block, read)
+            return self._read(block, pa.schema(fields), "error")
+        table = self._read(block, self._known(), "infer")
         texts = {name: _as_text(table.schema.field(name).type) for name in table.column_names}
         texts = {name: kind for name, kind in texts.items() if not kind.equals(table.schema.field(name).type)}
         if texts:
             self._texts |= texts
-            table = self._inferred(block, read).select(table.column_names)
+            table = self._read(block, self._known(), "infer").select(table.column_names)
         return table
 
-    def _inferred(self, block: bytes, read: Any) -> pa.Table:
-        known = pa.schema([pa.field(name, kind) for name, kind in self._texts.items()])
-        parse = pyarrow.json.ParseOptions(explicit_schema=known, unexpected_field_behavior="infer")
-        return pyarrow.json.read_json(io.BytesIO(block), read_options=read, parse_options=parse)
+    def _known(self) -> pa.Schema:
+        return pa.schema([pa.field(name, kind) for name, kind in self._texts.items()])
+
+    def _read(self, block: bytes, known: pa.Schema, others: str) -> pa.Table:
+        """A block through Arrow's parser; `others` says what becomes of columns that are not known."""
+        parse = pyarrow.json.ParseOptions(explicit_schema=known, unexpected_field_behavior=others)
+        # in one piece: of several Arrow's parser (26.0) loses values where objects and text are mixed, and may crash
+        read = pyarrow.json.ReadOptions(block_size=len(block) + 1, use_threads=False)
+        table = pyarrow.json.read_json(pa.BufferReader(block), read_options=read, parse_options=parse)
+        table.validate()  # lists of nothing but nulls come without their items
+        return table
 
     def _row(self, line: bytes, path: Path, number: int) -> Mapping[str, Any]:
         try:
@@ -220,6 +225,10 @@ class JsonReader(Reader):
             except UnicodeDecodeError as error:
                 raise wrong_encoding(path, self.encoding, error) from error
         return io.BytesIO(text.encode())
+
+
+def _whole(chunks: list[Any]) -> Any:
+    return chunks[0] if len(chunks) == 1 else pa.concat_arrays(chunks)
 
 
 def _place(path: Path, lines: list[int] | None, index: int, first_row: int) -> str:
