@@ -127,6 +127,8 @@ def test_imports_inside_a_function_count_before_they_are_loaded_and_however_they
 
 
 def test_imports_that_fail(project: Any) -> None:
+    script = "def f(row):\n    try:\n        from . import a\n    except ImportError:\n        a = 1\n    return a\n"
+    assert of(project(main_module=script)[0].f) == of(project(main_module=script)[0].f)
     missing = "def f(row):\n    import no_such_module_anywhere\n    return row\n"
     assert of(project(main_module=missing)[0].f) == of(project(main_module=missing)[0].f)
     (main, _) = project(main_module="def f(row):\n    import broken\n    return row\n", broken="")

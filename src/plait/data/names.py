@@ -64,7 +64,10 @@ def _imported(
     name: str, level: int, taken: tuple[str, ...] | None, code: types.CodeType, space: Mapping[str, Any]
 ) -> Iterator[tuple[str, Any]]:
     """What an import inside a function brings of the project: `level` counts the dots before the name."""
-    full = importlib.util.resolve_name("." * level + name, space.get("__package__")) if level else name
+    try:
+        full = importlib.util.resolve_name("." * level + name, space.get("__package__")) if level else name
+    except ImportError:  # in a script, beside which there is no package
+        return
     if taken is not None:  # from helpers import clean
         module = _project_module(full)
         for wanted in taken if module is not None else ():
