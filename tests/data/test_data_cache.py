@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from typing import Any
 import pytest
 
 from plait.data import Dataset, load_dataset, load_from_disk
+from plait.errors import DataError
 
 CALLS: list[int] = []
 
@@ -281,3 +283,14 @@ def test_a_data_set_whose_file_was_removed_is_still_mapped_but_not_cached(
         assert calls(stored) == 500
         assert calls(stored) == 500
     assert f"map double is not cached, because a file of the data was removed: {source.path}" in caplog.text
+    with pytest.raises(DataError, match=rf"^{source.path}, from which a data set is mapped, was removed meanwhile\. "):
+        pickle.loads(pickle.dumps(stored))
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", "{bad", '{"files": 3}'])
+def test_a_description_that_is_none_is_passed_over(stored: Dataset, home: Path, content: str) -> None:
+    assert calls(stored) == 500
+    (entry,) = (home / "data" / "results").rglob("entry.json")
+    entry.write_text(content)
+    assert calls(stored) == 500
+    assert calls(stored) == 0

@@ -82,12 +82,13 @@ def find(key: str, *, home: Path | None = None) -> dict[str, Any] | None:
         use(folder(home), key)  # before its files are looked at: what is in use is not removed
     try:
         entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        sizes = dict(entry["files"])
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (ValueError, OSError) as error:
+    except (ValueError, TypeError, KeyError, OSError) as error:
         log.warning("the cached result %s cannot be read (%s), so it is made anew", path.parent, error)
         return None
-    for name, size in entry["files"].items():
+    for name, size in sizes.items():
         file = path.parent / name
         if not file.is_file() or file.stat().st_size != size:
             log.warning("the cached result %s is damaged (%s), so it is made anew", path.parent, name)

@@ -127,7 +127,14 @@ def _reopen(sources: Sequence[Source], kind: pa.DataType) -> Store:
 
     chunks: list[Any] = []
     for path, index, start, stop in sources:
-        chunks += list(open_arrow(path).columns.values())[index].store.parts(start, stop)
+        try:
+            table = open_arrow(path)
+        except FileNotFoundError as error:
+            raise DataError(
+                f"{path}, from which a data set is mapped, was removed meanwhile. Load the data set again, or make it "
+                f"again."
+            ) from error
+        chunks += list(table.columns.values())[index].store.parts(start, stop)
     return Store(chunks, kind, sources=sources)
 
 
