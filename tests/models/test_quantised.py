@@ -160,8 +160,11 @@ def test_numbers_are_counted_as_before(kind: str) -> None:
     for family in ("llama", "mixtral"):
         model = made(family)
         whole, embeddings = model.num_parameters(), model.num_parameters(exclude_embeddings=True)
+        head = model.describe().splitlines()[0]
         quantise(model.network, kind)
         assert model.num_parameters() == whole
+        assert model.describe().splitlines()[0] == head
+        assert f"64 × 64 quantised to {kind}" in model.describe()
         assert model.num_parameters(exclude_embeddings=True) == embeddings
         assert model.num_parameters(only_trainable=True) == sum(part.numel() for part in model.parameters())
 

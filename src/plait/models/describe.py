@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from plait.weights.quantise import Matrix
+
 if TYPE_CHECKING:
     from plait.models.pretrained import Pretrained
 
@@ -59,6 +61,8 @@ def _where(model: Pretrained) -> str:
 
 
 def _line(name: str, module: nn.Module, seen: dict[int, str], *, path: str) -> _Line:
+    if isinstance(module, Matrix):  # the numbers that it stands for, not those that it is kept in
+        return _Line(name=name, told=f"{module.shape[0]} × {module.shape[1]} {module.title}", count=module.size)
     count, told = 0, []
     own = [*module._parameters.items(), *((leaf, part) for leaf, part in module._buffers.items())]
     for leaf, tensor in own:

@@ -35,10 +35,15 @@ class Matrix(nn.Module):
     # up to how many rows of input the kernel is faster than to make the matrix dense
     few: int
 
+    def __init__(self, weight: Tensor) -> None:
+        """Of the shape of a matrix (O, I)."""
+        super().__init__()
+        self.shape = (weight.shape[0], weight.shape[1])
+
     @property
     def size(self) -> int:
         """How many numbers the matrix has, O * I."""
-        raise NotImplementedError(f"{type(self).__name__} must say how large it is.")
+        return self.shape[0] * self.shape[1]
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         """(O, I), as numbers of `dtype`."""
@@ -83,17 +88,13 @@ class Int8(Matrix):
 
     def __init__(self, weight: Tensor) -> None:
         """From a floating matrix (O, I)."""
-        super().__init__()
+        super().__init__(weight)
         self.register_buffer("numbers", weight.new_empty(weight.shape, dtype=torch.int8))
         self.register_buffer("factors", weight.new_empty(weight.shape[0], dtype=torch.bfloat16))
         for rows in _parts(weight):
             part = weight[rows].float()
             self.factors[rows] = factors = _positive(part.abs().amax(dim=1) / 127)
             self.numbers[rows] = (part / factors.float()[:, None]).round_().clamp_(-127, 127)
-
-    @property
-    def size(self) -> int:
-        return self.numbers.numel()
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         if dtype == torch.float16:  # many factors are too small for it, their products are not
@@ -126,8 +127,7 @@ class Int4(Matrix):
 
     def __init__(self, weight: Tensor) -> None:
         """From a floating matrix (O, I). Raises OptionError when I is no multiple of 32."""
-        super().__init__()
-        self.shape = (weight.shape[0], weight.shape[1])
+        super().__init__(weight)
         if weight.shape[1] % GROUP:
             raise OptionError(f"int4 groups {GROUP} neighbours of a row, but the matrix has rows of {weight.shape[1]}.")
         self.order = _order(self.shape[0]) if weight.device.type == "cpu" else None
@@ -140,10 +140,6 @@ class Int4(Matrix):
             self.numbers[rows] = pack(levels)
             # (O, G) twice -> (G, O, 2)
             self.scales[:, rows] = torch.stack((factors, offsets), dim=-1).transpose(0, 1)
-
-    @property
-    def size(self) -> int:
-        return self.shape[0] * self.shape[1]
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         levels = self._columns().float().view(-1, GROUP, self.shape[0])  # (I, O) -> (G, 32, O)
@@ -182,16 +178,12 @@ class Prepacked(Matrix):
 
     def __init__(self, weight: Tensor) -> None:
         """From a floating matrix (O, I)."""
-        super().__init__()
+        super().__init__(weight)
         if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             raise OptionError("prepack=True orders matrices for a CPU with oneDNN, and there is none. Leave it out.")
         # The number of rows of input is a hint; the order serves any.
         blocks = torch.ops.mkldnn._reorder_linear_weight(weight.to(torch.bfloat16).contiguous(), 128)
         self.register_buffer("blocks", blocks, persistent=False)
-
-    @property
-    def size(self) -> int:
-        return self.blocks.numel()
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         return self.blocks.to_dense().to(dtype)
