@@ -187,6 +187,13 @@ def test_zip_archives(tmp_path: Path) -> None:
     with pytest.raises(IntegrityError, match="'../evil.csv', it has the component '..'"):
         load_dataset("csv", data_files=str(tmp_path / "evil.zip"), cache_dir=tmp_path / "cache")
     assert not list(tmp_path.rglob("evil.csv"))
+    with zipfile.ZipFile(tmp_path / "two.zip", "w") as archive:
+        archive.writestr("a", "x")
+        archive.writestr("a/b.csv", "a\n1\n")
+    with pytest.raises(
+        IntegrityError, match=r"two.zip is not unpacked: its file 'a/b.csv' and another would lie in one"
+    ):
+        load_dataset("csv", data_files=str(tmp_path / "two.zip"), cache_dir=tmp_path / "cache")
     zipfile.ZipFile(tmp_path / "empty.zip", "w").close()
     with pytest.raises(DataError, match=r"empty.zip holds no data files\."):
         load_dataset("csv", data_files=str(tmp_path / "empty.zip"), cache_dir=tmp_path / "cache")

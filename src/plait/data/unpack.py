@@ -68,8 +68,14 @@ def _extract(path: Path, folder: Path) -> None:
                 if problem:
                     raise IntegrityError(f"{path} is not unpacked: of its file {each.filename!r}, {problem}.")
                 target = folder / each.filename
-                target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(each) as source, target.open("wb") as out:
+                try:
+                    target.parent.mkdir(parents=True, exist_ok=True)
+                    out = target.open("xb")
+                except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                    raise IntegrityError(
+                        f"{path} is not unpacked: its file {each.filename!r} and another would lie in one place."
+                    ) from error
+                with archive.open(each) as source, out:
                     shutil.copyfileobj(source, out, 1 << 20)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:  # RuntimeError: it has a password
         raise DataError(f"{path} cannot be unpacked: {error}.") from error
