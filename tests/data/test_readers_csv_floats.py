@@ -74,7 +74,7 @@ def test_fields_written_in_another_way_stay_text(
     assert found["a"][:2] == [0.5, 0.5]
 
 
-field = st.sampled_from(["1.5", "2", "", "NA", "nan", "-NaN", "inf", "1e400", " 3.5 ", '"4.5"', "true", str(-(2**63))])
+field = st.sampled_from(["1.5", "2", "", "NA", "nan", "-NaN", "inf", "1e400", " 3.5 ", '"4.5"', "true", "-12"])
 
 
 @settings(max_examples=40, deadline=None)

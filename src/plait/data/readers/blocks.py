@@ -51,7 +51,7 @@ def text_blocks(
                         continue
                     if given and known is None and (known := floats()):
                         break
-                    if known and not all(plain_floats(fresh.column(name)) for name in known):
+                    if known and not _plain(fresh, known):
                         known = ()
                         break
                     given += fresh.num_rows
@@ -65,6 +65,12 @@ def text_blocks(
                 raise
             else:
                 size *= 8
+
+
+def _plain(batch: pa.RecordBatch, known: Collection[str]) -> bool:
+    return all(
+        plain_floats(array) for name, array in zip(batch.schema.names, batch.columns, strict=True) if name in known
+    )
 
 
 def _parser(

@@ -262,7 +262,7 @@ class CsvReader(Reader):
             for batch in text_blocks(stream, names, chosen, self._above, missing, options, floats, words):
                 part = batch if left is None else batch.slice(0, left)
                 if part.num_rows:
-                    yield {name: self._cleaned(part.column(name), name) for name in chosen}
+                    yield {name: self._cleaned(text, name) for name, text in zip(chosen, part.columns, strict=True)}
                 if left is not None and (left := left - part.num_rows) <= 0:
                     return
         except UnicodeDecodeError as error:
