@@ -208,3 +208,15 @@ def test_scalings_read_the_length_of_padded_rows() -> None:
     with torch.no_grad():
         packed, padded = (model(ids, mask, packed=way).last_hidden_state[mask.bool()] for way in (True, False))
     torch.testing.assert_close(packed, padded, **CLOSE)
+
+
+def test_one_row_of_segments_is_that_of_all(packings: list[Packing]) -> None:
+    model, row = bert(), (torch.arange(12) > 3).long()[None]
+    with torch.no_grad():
+        packed = model(IDS, MASK, token_type_ids=row).last_hidden_state
+        padded = model(IDS, MASK, token_type_ids=row.expand(5, -1), packed=False).last_hidden_state
+    assert len(packings) == 1
+    torch.testing.assert_close(packed[MASK.bool()], padded[MASK.bool()], **CLOSE)
+    with pytest.raises(OptionError) as error:
+        model(IDS, MASK, token_type_ids=row[:, :7])
+    assert str(error.value) == "`token_type_ids` must have the shape (5, 12), but has (1, 7)."

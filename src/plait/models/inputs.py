@@ -83,17 +83,23 @@ class Inputs:
         return {
             "tokens": tokens,
             "embeddings": embeddings,
-            "segments": self._segments(model),
+            "segments": self._segments(model, (batch, count)),
             "valid": valid,
             "positions": self._positions(model, valid, cache, (batch, count)),
         }
 
-    def _segments(self, model: PretrainedModel) -> Tensor | None:
+    def _segments(self, model: PretrainedModel, shape: tuple[int, int]) -> Tensor | None:
         kinds = model.network.spec.stack.frontend.segments
         if isinstance(kinds, tuple) and self.segments is not None:
             _check_kinds(self.segments, kinds)
-        if self.segments is None or kinds is not None:
-            return self.segments
+        if self.segments is None:
+            return None
+        if kinds is not None:
+            if tuple(self.segments.shape[:2]) not in (shape, (1, shape[1])):
+                raise OptionError(
+                    f"`token_type_ids` must have the shape {shape}, but has {tuple(self.segments.shape)}."
+                )
+            return self.segments.expand(shape[0], *self.segments.shape[1:])
         # Tokenizers return zeros for families without segments.
         if bool(self.segments.any()):
             raise OptionError(
