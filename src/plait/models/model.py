@@ -29,7 +29,7 @@ from plait.nn.cache import Cache
 from plait.nn.moe import load_balance
 from plait.nn.record import Recorder
 from plait.nn.spec import MoESpec
-from plait.nn.topology import SingleModel
+from plait.nn.topology import Hidden, SingleModel
 
 _EXTRAS = ("past_key_values", "hidden_states", "attentions", "router_logits", "aux_loss")
 
@@ -151,14 +151,7 @@ class PretrainedModel(Pretrained):
         packing = packing_of(self.network.stack, arguments, cache=memory, record=record, scored=scored, packed=packed)
         with heads_multiplied(self.layers, head_mask):
             hidden = self.network(**arguments, cache=memory, record=record, keep=keep, packing=packing)
-        values: dict[str, Any] = {**task.outputs(hidden, arguments["valid"])}
-        if inputs_embeds is not None and "last_hidden_state" in values:
-            # Whoever brings embeddings of another dtype goes on in it: a float32 layer in front of a bfloat16 network
-            # and behind.
-            values = {name: None if value is None else value.to(inputs_embeds.dtype) for name, value in values.items()}
-        if task.choices:
-            # (B * choices, 1) -> (B, choices)
-            values["logits"] = values["logits"].view(-1, given.choices)
+        values = self._named(hidden, given, arguments["valid"])
         values["past_key_values"] = memory if keeps_cache else None
         terms = task.loss(values, given_answers, self.config) if given_answers and task.loss else None
         if record is not None and routes:
@@ -178,6 +171,20 @@ class PretrainedModel(Pretrained):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+    def _named(self, hidden: Hidden, given: inputs.Inputs, valid: Tensor | None) -> dict[str, Any]:
+        """The outputs of the task."""
+        task = TASKS[self.task]
+        values: dict[str, Any] = {**task.outputs(hidden, valid)}
+        if given.embeddings is not None and "last_hidden_state" in values:
+            # Whoever brings embeddings of another dtype goes on in it: a float32 layer in front of a bfloat16 network
+            # and behind.
+            dtype = given.embeddings.dtype
+            values = {name: None if value is None else value.to(dtype) for name, value in values.items()}
+        if task.choices:
+            # (B * choices, 1) -> (B, choices)
+            values["logits"] = values["logits"].view(-1, given.choices)
+        return values
 
     def _answers(self, **given: Any) -> dict[str, Any]:
         answers = super()._answers(**given)
