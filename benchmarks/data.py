@@ -6,6 +6,7 @@ Each side reads the files that it wrote itself, computes every result anew (`loa
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import tempfile
@@ -17,6 +18,7 @@ from benchmarks.harness import Row, alternate, main
 
 TITLE = "Data sets"
 ROWS = 500_000
+FEW = 100_000  # rows of the smaller files
 READS = 100_000  # single rows read in random order
 FRESH = {"load_from_cache_file": False}
 
@@ -57,6 +59,10 @@ def length(row: dict[str, Any]) -> dict[str, Any]:
 
 def lengths(batch: dict[str, Any]) -> dict[str, Any]:
     return {"length": [len(text) for text in batch["text"]]}
+
+
+def sizes(batch: dict[str, Any]) -> dict[str, Any]:
+    return {"size": [len(numbers) for numbers in batch["numbers"]]}
 
 
 def positive(row: dict[str, Any]) -> bool:
@@ -103,6 +109,8 @@ def rows() -> Iterator[Row]:
         yield from _tokenizing(both, vocabulary)
         yield from _reading(both)
         yield from _files(Sides(plait.data, datasets), both, folder)
+        yield from _other_files(Sides(plait.data, datasets), both, folder)
+        yield from _lists(Sides(plait.data, datasets), folder)
 
 
 def _work(both: Sides, folder: Path) -> Iterator[Row]:
@@ -177,6 +185,56 @@ def _files(modules: Sides, both: Sides, folder: Path) -> Iterator[Row]:
     seconds = modules.times(lambda side: load(side, download_mode="force_redownload"), whole, runs=5)
     yield Row("`load_dataset` of a CSV file, cold", *seconds, "s", "≥ 1")
     yield Row("`load_dataset` of a CSV file, warm", *modules.times(load, whole, runs=7), "s", "≥ 1")
+
+
+def _other_files(modules: Sides, both: Sides, folder: Path) -> Iterator[Row]:
+    """100,000 rows as JSON and Parquet, and 30 columns of floats as CSV, saved and read anew."""
+    few = both.each(lambda side: side.select(range(FEW)))
+    kept = Sides(*(_stored(module, side, folder) for module, side in zip(modules, few, strict=True)))
+
+    def written(dataset: Any) -> Path:
+        path = folder / f"{type(dataset).__module__.partition('.')[0]}.jsonl"
+        dataset.to_json(path if dataset is kept.ours else str(path))
+        return path
+
+    def parsed(path: Path) -> list[Any]:
+        with path.open(encoding="utf-8") as file:
+            return [json.loads(line) for line in file]
+
+    yield Row(f"`to_json` of {FEW:,} rows", *kept.times(written, parsed, runs=5), "s", "≥ 1")
+    named = Sides(*zip(modules, kept, strict=True))
+    seconds = named.times(lambda side: _stored(*side, folder), whole, runs=7)
+    yield Row(f"saving {FEW:,} rows in order", *seconds, "s", "≥ 1")
+    kept.ours.to_parquet(folder / "rows.parquet")
+    source = random.Random(2)
+    numbers = {f"column {index}": [source.gauss(0, 1) for _ in range(FEW)] for index in range(30)}
+    modules.ours.Dataset.from_dict(numbers).to_csv(folder / "numbers.csv")
+    files = {"JSON": "plait.jsonl", "Parquet": "rows.parquet", "CSV": "numbers.csv"}
+    for title, file in files.items():
+
+        def load(module: Any, title: str = title, file: str = file) -> Any:
+            named = {"data_files": str(folder / file), "split": "train"}
+            return module.load_dataset(title.lower(), download_mode="force_redownload", **named)
+
+        # the digits that pandas rounds differently are not compared
+        check = len if title == "CSV" else whole
+        what = "30 columns of floats in a CSV file" if title == "CSV" else f"a {title} file"
+        seconds = modules.times(load, check, runs=7)
+        yield Row(f"`load_dataset` of {FEW:,} rows, {what}, cold", *seconds, "s", "≥ 1")
+
+
+def _lists(modules: Sides, folder: Path) -> Iterator[Row]:
+    """100,000 rows with a list of 10 to 39 numbers."""
+    source = random.Random(3)
+    numbers = [[source.randrange(30_000) for _ in range(source.randrange(10, 40))] for _ in range(FEW)]
+    both = modules.each(lambda side: _stored(side, side.Dataset.from_dict({"numbers": numbers}), folder))
+    for size in (32, 1000):
+        seconds = both.times(lambda side, size=size: count(side.iter(size)), int, runs=7)
+        yield Row(f"batches of {size:,} rows with lists", *seconds, "s", "≥ 1")
+    seconds = both.times(lambda side: side[:], dict, runs=7)
+    yield Row("all rows with lists at once", *seconds, "s", "≥ 1")
+    seconds = both.times(lambda side: side.map(sizes, batched=True, **FRESH), whole, runs=7)
+    yield Row("`map` of batches with lists", *seconds, "s", "≥ 1")
 
 
 def _stored(module: Any, dataset: Any, folder: Path) -> Any:
