@@ -453,3 +453,15 @@ def test_a_dict_of_splits_names_the_split_that_is_missing(tmp_path: Path) -> Non
         dataset["tran"]
     with pytest.raises(ColumnError, match="'a' is a column; choose a split first, for example .'train'..'a'."):
         dataset["a"]
+
+
+@pytest.mark.parametrize("suffix", ["gz", "bz2", "xz"])
+@pytest.mark.parametrize("streaming", [False, True])
+def test_a_compressed_file_that_is_cut_off_is_named(tmp_path: Path, suffix: str, streaming: bool) -> None:
+    pack = {"gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress}[suffix]
+    lines = "a,b\n" + "".join(f"{number},{number * number}\n" for number in range(20_000))
+    path = tmp_path / f"a.csv.{suffix}"
+    path.write_bytes(pack(lines.encode())[:-40])
+    expected = rf"a\.csv\.{suffix} cannot be unpacked: .*\. It is cut off or damaged; get the file again\."
+    with pytest.raises(DataError, match=expected):
+        list(load_dataset("csv", data_files=str(path), split="train", streaming=streaming))

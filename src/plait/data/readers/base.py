@@ -6,8 +6,10 @@ import bz2
 import codecs
 import dataclasses
 import gzip
+import io
 import lzma
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, cast
@@ -84,15 +86,47 @@ class Reader:
 def open_bytes(path: Path) -> BinaryIO:
     """A file as a stream of bytes, decompressed by its suffix (.gz, .bz2, .xz, .zst, .lz4)."""
     suffix = path.suffix.lower()
-    if suffix == ".gz":
-        return cast(BinaryIO, gzip.open(path, "rb"))
-    if suffix == ".bz2":
-        return cast(BinaryIO, bz2.open(path, "rb"))
-    if suffix == ".xz":
-        return cast(BinaryIO, lzma.open(path, "rb"))
+    if suffix in _UNPACK:
+        return io.BufferedReader(_Unpacked(path, _UNPACK[suffix](path)), 1 << 18)
     if suffix in (".zst", ".lz4"):
         return cast(BinaryIO, pa.input_stream(str(path), compression="detect"))
     return open(path, "rb")
+
+
+_UNPACK: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+
+
+class _Unpacked(io.RawIOBase):
+    """A stream that is being unpacked; damage becomes a `DataError` that names the file."""
+
+    def __init__(self, path: Path, stream: Any) -> None:
+        self._path, self._stream = path, stream
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            data = self._stream.read(len(buffer))
+        except (EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+            raise DataError(
+                f"{self._path} cannot be unpacked: {error}. It is cut off or damaged; get the file again."
+            ) from error
+        buffer[: len(data)] = data
+        return len(data)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return int(self._stream.seek(offset, whence))
+
+    def tell(self) -> int:
+        return int(self._stream.tell())
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 # encodings to try, in order, when text does not decode
