@@ -61,6 +61,24 @@ def test_the_numbers_of_a_look() -> None:
     assert float(found.entropies[1, 2]) == pytest.approx(sum(bits) / 7, rel=1e-4)
 
 
+def test_states_are_projected_where_the_head_reads_narrower_ones() -> None:
+    opt = {"model_type": "opt", "hidden_size": 16, "ffn_dim": 24, "num_attention_heads": 4, "num_hidden_layers": 2}
+    opt |= {"vocab_size": 29, "word_embed_proj_dim": 8, "do_layer_norm_before": False, "max_position_embeddings": 20}
+    model, found = looked(opt)
+    with torch.no_grad():
+        output = model(torch.arange(7)[None], output_hidden_states=True)
+        odds = model.network.head(model.network.stack.projection(output.hidden_states[1]))[0].softmax(dim=-1)
+    assert found.sayings is not None
+    assert [words[0][1] for words in found.sayings[1]] == pytest.approx(odds.amax(dim=-1).tolist(), rel=1e-5)
+
+
+def test_a_model_in_training_is_not_looked_at() -> None:
+    model = new_model(Config(LLAMA), task="causal_lm").train()
+    with pytest.raises(OptionError) as error:
+        look(model, Letters(), "abc")
+    assert str(error.value) == "The model is in training mode, where dropout is random. Call model.eval() first."
+
+
 def test_what_a_layer_would_say_is_the_head_on_its_state() -> None:
     model, found = looked()
     assert found.sayings is not None

@@ -52,8 +52,10 @@ class Look:
 def look(model: Any, tokenizer: Any, text: str, *, title: str = "") -> Look:
     """Read `text` and note what happens; of a model with two stacks, in its encoder.
 
-    Raises OptionError for a text without tokens.
+    Raises OptionError for a text without tokens, and for a model in training, whose dropout would be looked at.
     """
+    if model.training:
+        raise OptionError("The model is in training mode, where dropout is random. Call model.eval() first.")
     ids = tokenizer(text, return_tensors="pt")["input_ids"].to(model.device)
     if not ids.shape[1]:
         raise OptionError("The text has no tokens: there is nothing to look at.")
@@ -83,7 +85,7 @@ def _sayings(model: Any, tokenizer: Any, states: tuple[Tensor, ...]) -> list[lis
     stack: Stack = model.network.stack
     said = []
     for index, state in enumerate(states):
-        behind = state if index == len(states) - 1 or stack.norm is None else stack.norm(state)
+        behind = state if index == len(states) - 1 else stack.finished(state)
         # (1, T, V) -> twice (T, 3)
         best = head(behind)[0].float().softmax(dim=-1).topk(min(_CHOICES, head.spec.vocabulary), dim=-1)
         rows = zip(best.indices.tolist(), best.values.tolist(), strict=True)

@@ -114,14 +114,17 @@ class Stack(nn.Module):
             if record:
                 record.states.append(x)
             x = self._run(self.layers[number], x, context, cache=cache.layers[index] if cache else None, record=record)
-        if self.norm is not None:
-            x = self.norm(x)
-        x = functional.dropout(x, self.spec.dropout, training=self.training)
-        if self.projection is not None:
-            x = self.projection(x)
+        x = self.finished(x)
         if record:
             record.states.append(x)
         return x
+
+    def finished(self, x: Tensor) -> Tensor:
+        """What comes behind the layers: norm, dropout and projection, (B, T, D) -> (B, T, out)."""
+        if self.norm is not None:
+            x = self.norm(x)
+        x = functional.dropout(x, self.spec.dropout, training=self.training)
+        return x if self.projection is None else self.projection(x)
 
     def _run(
         self, layer: nn.Module, x: Tensor, context: Context, *, cache: LayerCache | None, record: Recorder | None
