@@ -194,6 +194,8 @@ def test_a_loss_that_reads_padding_is_computed_with_it(packings: list[Packing]) 
         torch.testing.assert_close(found, padded, **CLOSE)
     with pytest.raises(OptionError, match="labels count scores at padding"):
         model(IDS, MASK, labels=IDS, packed=True)
+    with pytest.raises(OptionError, match=r"`labels` must have the shape \(5, 12\), but has \(\)"):
+        model(IDS, MASK, labels=torch.tensor(3))
 
 
 def test_scalings_read_the_length_of_padded_rows() -> None:

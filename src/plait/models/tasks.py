@@ -95,6 +95,8 @@ def _at_words(labels: Labels) -> Tensor:
 
 def _before_words(labels: Labels) -> Tensor:
     counted = _at_words(labels)
+    if counted.dim() != 2:
+        return counted  # the loss says what is wrong
     return torch.cat((counted[..., 1:], torch.zeros_like(counted[..., :1])), dim=-1)
 
 
