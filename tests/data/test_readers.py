@@ -465,3 +465,14 @@ def test_a_compressed_file_that_is_cut_off_is_named(tmp_path: Path, suffix: str,
     expected = rf"a\.csv\.{suffix} cannot be unpacked: .*\. It is cut off or damaged; get the file again\."
     with pytest.raises(DataError, match=expected):
         list(load_dataset("csv", data_files=str(path), split="train", streaming=streaming))
+
+
+def test_large_integers_beside_fractions_need_a_declared_type(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    lines = ["a", str(2**53 + 1), *map(str, range(300_000)), "1.5"]  # the fraction comes in a later block
+    path.write_text("\n".join(lines) + "\n")
+    expected = r"Column 'a' has no type that holds all its values: .*9007199254740993.* Value\('string'\) keeps every"
+    with pytest.raises(DataError, match=expected):
+        load_dataset("csv", data_files=str(path), split="train", keep_in_memory=True)
+    whole = load_dataset("csv", data_files=str(path), split="train", features={"a": Value("string")})
+    assert whole[0] == {"a": str(2**53 + 1)}

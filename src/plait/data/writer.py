@@ -148,14 +148,14 @@ class ColumnWriter:
         self._cleanup()
 
     def _in_memory(self, kind: pa.DataType) -> View:
-        chunks = [cast(array, kind) for array in self._pending]
+        chunks = [self._cast(array, kind) for array in self._pending]
         store = Store([pa.concat_arrays(chunks)] if len(chunks) > 1 else chunks, kind)
         return View(store, range(len(store)))
 
     def _flush(self, *, last: bool = False) -> None:
         """Write what is pending as one record batch, to a new stream if its type is new."""
         kind = self._declared_type()
-        pending = [cast(array, kind) for array in self._pending]
+        pending = [self._cast(array, kind) for array in self._pending]
         if last and not self._streams and not pending:
             pending = [pa.array([], type=kind)]
         if not pending:
@@ -166,6 +166,18 @@ class ColumnWriter:
             self._streams.append(ArrowStream(path, pa.schema([pa.field(self.name, kind)])))
         self._streams[-1].write([pa.concat_arrays(pending) if len(pending) > 1 else pending[0]])
         self._pending, self._pending_bytes = [], 0
+
+    def _cast(self, array: Any, kind: pa.DataType) -> Any:
+        """An array in the type of the column, which is known only after all rows."""
+        try:
+            return cast(array, kind)
+        except pa.ArrowInvalid as error:
+            if self._declared is not None:
+                raise
+            raise DataError(
+                f"Column {self.name!r} has no type that holds all its values: {error}. Declare one with features=: "
+                f"Value('float64') rounds large integers, Value('string') keeps every digit."
+            ) from error
 
     def _declared_type(self) -> pa.DataType:
         """The type that the column has as far as is known."""
@@ -181,7 +193,7 @@ class ColumnWriter:
             for index, stream in enumerate(self._streams):
                 plain = index < (self._plain_streams or 0)
                 for chunk in read_arrow(stream.path).column(0).chunks:
-                    whole.write([as_json(chunk) if plain else cast(chunk, kind)])
+                    whole.write([as_json(chunk) if plain else self._cast(chunk, kind)])
 
     def _folder(self) -> Path:
         """A folder for parts, beside the target so that a rename suffices."""
