@@ -6,6 +6,7 @@ Both Arrow file formats are read: streams (what datasets writes) and files with 
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +14,8 @@ import pyarrow as pa
 from plait.data.table import Table
 from plait.disk import sync
 from plait.errors import DataError
+
+SYNC_BYTES = 2 << 20  # written since the last time that a thread was sent to the disk
 
 
 def read_arrow(path: Path) -> pa.Table:
@@ -34,27 +37,50 @@ def open_arrow(path: Path) -> Table:
 
 
 class ArrowStream:
-    """An Arrow stream being written to a new file: record batches of one schema, one after another."""
+    """An Arrow stream being written to a new file: record batches of one schema, one after another.
+
+    What was written is brought to the disk while the next batches are being made, so that little is left at the end.
+    """
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         self.path = path
         self.schema = schema
+        self._syncing: Thread | None = None
+        self._synced = 0  # bytes that a thread has taken care of
+        self._failure: OSError | None = None
         self._sink = pa.OSFile(str(path), "wb")
         self._writer = pa.ipc.new_stream(self._sink, schema)
 
     def write(self, arrays: list[Any]) -> None:
         """Append one record batch: one array per field of the schema."""
         self._writer.write_batch(pa.record_batch(arrays, schema=self.schema))
+        size = self._sink.tell()
+        if size - self._synced >= SYNC_BYTES and not (self._syncing and self._syncing.is_alive()):
+            self._synced = size
+            self._syncing = Thread(target=self._sync, name="plait-sync", daemon=True)
+            self._syncing.start()
+
+    def _sync(self) -> None:
+        try:
+            sync(self.path)
+        except OSError as error:
+            self._failure = error  # raised by `close`: the disk may tell of it only once
 
     def close(self) -> None:
-        """Finish the file and bring it to the disk itself."""
+        """Finish the file and bring it to the disk itself; raises `OSError` when the disk does not take it."""
         self._writer.close()
         self._sink.close()
+        if self._syncing is not None:
+            self._syncing.join()
+        if self._failure is not None:
+            raise self._failure
         sync(self.path)
 
     def abandon(self) -> None:
         """Close without finishing: the file is not going to be used."""
         self._sink.close()
+        if self._syncing is not None:
+            self._syncing.join()
 
     def __enter__(self) -> ArrowStream:
         return self
