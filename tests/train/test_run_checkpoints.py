@@ -135,6 +135,17 @@ def test_leftovers_are_finished_or_removed(tmp_path: Path) -> None:
     assert names(tmp_path) == ["checkpoint-3", "checkpoint-notes", "x"]
 
 
+@pytest.mark.parametrize("written", ["", '{"step": 4, "fil', "{}", "null"])
+def test_a_save_that_was_killed_within_its_marker_is_swept(tmp_path: Path, written: str) -> None:
+    before, half = save(tmp_path, 3), save(tmp_path, 4)
+    (half / "complete.json").write_text(written)
+    assert checkpoint.problem(half) == "its marker complete.json is damaged, so it was not written to the end"
+    assert checkpoint.locate(True, tmp_path) == before
+    half.rename(tmp_path / ".checkpoint-4.partial")
+    checkpoint.sweep(tmp_path)
+    assert names(tmp_path) == ["checkpoint-3"]
+
+
 def test_broken_json_is_named(tmp_path: Path) -> None:
     (tmp_path / "optimizer.json").write_text("{")
     with pytest.raises(TrainingError, match=r"cannot read .*optimizer.json: Expecting"):

@@ -175,7 +175,11 @@ def problem(folder: Path) -> str | None:
         return "there is no such folder"
     if not (folder / MARKER).is_file():
         return f"its marker {MARKER} is missing, so it was not written to the end or not by plait"
-    for name, size in read_json(folder / MARKER)["files"].items():
+    try:
+        files = read_json(folder / MARKER)["files"]
+    except (TrainingError, KeyError, TypeError):
+        return f"its marker {MARKER} is damaged, so it was not written to the end"
+    for name, size in files.items():
         path = folder / name
         if not path.is_file():
             return f"its file {name} is missing"
