@@ -13,22 +13,10 @@ from typing import Any
 import pytest
 import ray
 
-from plait.data import ClassLabel, Dataset, Features, Value, load_from_disk
+from plait.data import ClassLabel, Dataset, Features, Value
 from plait.errors import OptionError, WorkerError
 
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def stored(tmp_path: Path) -> Dataset:
-    Dataset.from_dict({"a": list(range(500)), "t": [f"text {i}" for i in range(500)]}).save_to_disk(tmp_path / "d")
-    found = load_from_disk(tmp_path / "d")
-    assert isinstance(found, Dataset)
-    return found
+pytestmark = pytest.mark.usefixtures("home")
 
 
 def left() -> set[str]:

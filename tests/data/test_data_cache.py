@@ -20,21 +20,9 @@ import pytest
 from plait.data import Dataset, load_dataset, load_from_disk
 from plait.errors import DataError
 
+pytestmark = pytest.mark.usefixtures("home")
+
 CALLS: list[int] = []
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def stored(tmp_path: Path) -> Dataset:
-    Dataset.from_dict({"a": list(range(500)), "t": [f"text {i}" for i in range(500)]}).save_to_disk(tmp_path / "d")
-    found = load_from_disk(tmp_path / "d")
-    assert isinstance(found, Dataset)
-    return found
 
 
 def double(row: dict[str, Any]) -> dict[str, Any]:

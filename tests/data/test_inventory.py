@@ -17,26 +17,13 @@ from typer.testing import CliRunner
 
 import plait
 from plait.cli import app
-from plait.data import Dataset, DatasetDict, cache, load_dataset, load_from_disk
+from plait.data import Dataset, DatasetDict, cache, load_dataset
 from plait.data.inventory import age_of, prune, results, seconds_in, why
 from plait.errors import NotFoundError, OptionError
 
+pytestmark = pytest.mark.usefixtures("home")
+
 runner = CliRunner()
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("PLAIT_HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("PLAIT_CACHE", "1")
-    return tmp_path / "home"
-
-
-@pytest.fixture
-def stored(tmp_path: Path) -> Dataset:
-    Dataset.from_dict({"a": list(range(500)), "t": [f"text {i}" for i in range(500)]}).save_to_disk(tmp_path / "d")
-    found = load_from_disk(tmp_path / "d")
-    assert isinstance(found, Dataset)
-    return found
 
 
 def made_elsewhere(tmp_path: Path, count: int, *, wait: bool = False) -> Any:
