@@ -169,15 +169,10 @@ def test_a_failed_save_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest
     assert [path.name for path in tmp_path.iterdir()] == ["d"]
 
 
-def test_loading_takes_time_per_file_not_per_row(tmp_path: Path) -> None:
-    import time
-
+def test_a_thousand_files_are_one_data_set(tmp_path: Path) -> None:
     Dataset.from_dict({"a": np.arange(20_000)}).save_to_disk(tmp_path / "d", num_shards=1000)
-    start = time.perf_counter()
-    dataset = load(tmp_path / "d")
-    seconds = time.perf_counter() - start
-    assert len(dataset) == 20_000
-    assert seconds < 2  # a thousand files; the bound is loose, for a busy computer
+    assert len(list((tmp_path / "d").glob("*.arrow"))) == 1000
+    assert load(tmp_path / "d")["a"][:] == list(range(20_000))
 
 
 def test_folders_that_are_no_data_sets(tmp_path: Path) -> None:
