@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from plait import settings
-
-T = TypeVar("T")
 
 
 def logger(name: str) -> logging.Logger:
@@ -86,16 +84,6 @@ def bar(description: str, *, total: float | None = None, unit: str = "") -> Iter
                 progress.update(task, note=text)
 
         yield _Drawn()
-
-
-def track(items: Iterable[T], description: str, *, total: int | None = None, unit: str = "") -> Iterator[T]:
-    """Iterate over `items` behind a progress bar."""
-    if total is None and isinstance(items, Sized):
-        total = len(items)
-    with bar(description, total=total, unit=unit) as progress:
-        for item in items:
-            yield item
-            progress.advance()
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

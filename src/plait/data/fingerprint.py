@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from plait.data.features import Features
 from plait.data.reach import Unhashable as Unhashable
 from plait.data.reach import digest_of as digest_of
 from plait.data.table import Rows, Source, Store, Table
@@ -42,7 +41,7 @@ def table_digest(table: Table, features: Mapping[str, Any]) -> str:
         key = seen if isinstance(seen, range) else id(seen)
         if key not in rows:
             rows[key] = _rows_digest(seen)
-        parts += [name, repr(features[name]), _store_digest(store, seen), rows[key]]
+        parts += [name, repr(features[name]), _store_digest(store), rows[key]]
     return digest([str(table.num_rows), *parts])
 
 
@@ -61,7 +60,7 @@ def _rows_digest(rows: Rows) -> str:
     return hasher.hexdigest()
 
 
-def _store_digest(store: Store, seen: Rows) -> str:
+def _store_digest(store: Store) -> str:
     if store.digest is None:
         store.digest = _of_sources(store.sources) if store.sources is not None else _of_memory(store)
     return store.digest
@@ -92,8 +91,3 @@ def _of_memory(store: Store) -> str:
             writer.write_batch(pa.record_batch([array], names=[""]))
         hasher.update(sink.getvalue())
     return hasher.hexdigest()
-
-
-def features_digest(features: Features | None) -> str:
-    """The digest of declared features."""
-    return "" if features is None else digest([repr(features)])

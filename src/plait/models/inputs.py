@@ -85,7 +85,7 @@ class Inputs:
             "embeddings": embeddings,
             "segments": self._segments(model, (batch, count)),
             "valid": valid,
-            "positions": self._positions(model, valid, cache, (batch, count)),
+            "positions": self._positions(model, valid, (batch, count)),
         }
 
     def _segments(self, model: PretrainedModel, shape: tuple[int, int]) -> Tensor | None:
@@ -107,9 +107,7 @@ class Inputs:
             )
         return None
 
-    def _positions(
-        self, model: PretrainedModel, valid: Tensor | None, cache: Cache | None, shape: tuple[int, int]
-    ) -> Tensor | None:
+    def _positions(self, model: PretrainedModel, valid: Tensor | None, shape: tuple[int, int]) -> Tensor | None:
         if self.positions is None:
             return None
         positions = self.positions[None] if self.positions.dim() == 1 else self.positions

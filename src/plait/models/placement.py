@@ -77,7 +77,7 @@ def plan(
     if source is None:
         return Plan(places=dict.fromkeys(parts, CPU), main=CPU)
     if isinstance(device_map, Mapping):
-        places = _mapped(network, parts, source, rules, device_map)
+        places = _mapped(network, parts, rules, device_map)
     elif device_map in AUTOMATIC:
         copied = dtype is not None and any(entry.dtype != dtype for entry in source.entries().values())
         sizes = _sizes(network, parts, source, dtype)
@@ -245,9 +245,7 @@ def _dots(name: str) -> list[int]:
 # -- said by hand ------------------------------------------------------------------------------------------------------
 
 
-def _mapped(
-    network: nn.Module, parts: Sequence[str], source: Translated, rules: Rules, given: Mapping[Any, Any]
-) -> dict[str, Place]:
+def _mapped(network: nn.Module, parts: Sequence[str], rules: Rules, given: Mapping[Any, Any]) -> dict[str, Place]:
     """The places that {name: device} says; names are ours or the checkpoint's, with its prefix or without."""
     spots: dict[str, Place] = {
         str(key): "disk" if place == "disk" else device_of(place) for key, place in given.items()

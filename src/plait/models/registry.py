@@ -1,7 +1,4 @@
-"""Which families there are, complete:
-
-`model_type` to its module, by name and a small table of aliases. No torch here.
-"""
+"""Which families there are, complete: from a `model_type` to its module. No torch here."""
 
 from __future__ import annotations
 
@@ -51,22 +48,17 @@ FAMILIES = (
     "xlm-roberta",
 )
 
-# Other model types whose configuration, weights and network are those of a family here.
-ALIASES: dict[str, str] = {}
-
 
 def family_of(model_type: object, *, label: str) -> Family:
     """The module of the family.
 
     Raises `ConfigError` with the nearest name and the list; `label` says where the type came from.
     """
-    name = ALIASES.get(str(model_type), model_type)
-    if name in FAMILIES:
-        return cast("Family", importlib.import_module(f"plait.models.{str(name).replace('-', '_')}"))
-    known = sorted([*FAMILIES, *ALIASES])
-    listed = f"The families are: {', '.join(known)}."
+    if model_type in FAMILIES:
+        return cast("Family", importlib.import_module(f"plait.models.{str(model_type).replace('-', '_')}"))
+    listed = f"The families are: {', '.join(sorted(FAMILIES))}."
     if model_type is None:
         raise ConfigError(f"`model_type` is missing from {label}. Say it by passing model_type=…. {listed}")
     raise ConfigError(
-        f"`model_type` {model_type!r} is not a family of plait ({label}).{nearest(str(model_type), known)} {listed}"
+        f"`model_type` {model_type!r} is not a family of plait ({label}).{nearest(str(model_type), FAMILIES)} {listed}"
     )

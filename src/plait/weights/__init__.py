@@ -10,5 +10,6 @@
 | template.py, rule.py, rules.py, operations.py | tables that relate two sets of names, both ways |
 | translated.py | a checkpoint under other names |
 | load.py | strict loading into a module |
+| quantise.py | matrices in forms that a CPU multiplies sooner |
 | save.py | writing safetensors, sharded, whole at every moment |
 """

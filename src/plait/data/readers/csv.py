@@ -152,7 +152,7 @@ class CsvReader(Reader):
                         block[name] = self._as_declared(text, name, path, row)
                         continue
                     before = self._kinds.get(name, "null")
-                    array, kind = self._parsed(text, name, before)
+                    array, kind = self._parsed(text, before)
                     if kind == "null" and text.null_count < len(text):
                         self._words.add(name)
                     if kind == "text" and (before not in ("null", "text") or name in self._words):
@@ -166,7 +166,7 @@ class CsvReader(Reader):
         if start_over:
             raise Again
 
-    def _parsed(self, text: Any, name: str, before: str) -> tuple[Any, str]:
+    def _parsed(self, text: Any, before: str) -> tuple[Any, str]:
         """A block of one column in the narrowest kind that holds it and all before it."""
         if self.dtype is not None and not isinstance(self.dtype, dict):
             return text, "text"
