@@ -114,6 +114,32 @@ def test_what_a_database_refuses(database: Path) -> None:
         Dataset.from_sql("t", str(database), index_col="a")
 
 
+def test_what_fails_while_rows_are_fetched(database: Path) -> None:
+    """The first rows are there already, and the error shows the query all the same."""
+    overflow = "SELECT abs(CASE WHEN a = 20000 THEN -9223372036854775807 - 1 ELSE a END) AS n FROM t"
+    with pytest.raises(DataError, match=r"^The query 'SELECT abs.* failed: integer overflow$"):
+        Dataset.from_sql(overflow, str(database))
+    with pytest.raises(
+        DataError, match=r'^The query "SELECT CAST.* failed: Conversion Error: Could not convert string'
+    ):
+        Dataset.from_sql("SELECT CAST(range || 'x' AS INTEGER) FROM range(9)", duckdb.connect())
+
+
+def test_a_row_of_duckdb_that_does_not_fit_is_named_by_its_number() -> None:
+    query = "SELECT CASE WHEN range = 12001 THEN 'x' ELSE '1' END AS n FROM range(20000)"
+    with pytest.raises(DataError, match=r"^column 'n', row 12001: 'x' \(str\) does not fit the declared type int64"):
+        Dataset.from_sql(query, duckdb.connect(), features=Features({"n": Value("int64")}))
+
+
+def test_an_error_of_a_database_that_says_nothing(database: Path) -> None:
+    class Silent:
+        def cursor(self) -> Any:
+            raise TimeoutError
+
+    with pytest.raises(DataError, match=r"^The query 't' failed: TimeoutError$"):
+        Dataset.from_sql("t", Silent())
+
+
 # --- spreadsheets ---
 
 

@@ -22,7 +22,7 @@ from plait.data.features import arrow_of
 from plait.data.readers.base import Reader
 from plait.data.table import missing_column
 from plait.data.widen import cast
-from plait.errors import DataError, NotFoundError, OptionError, require
+from plait.errors import DataError, NotFoundError, OptionError, PlaitError, require
 
 _ROWS = 10_000  # fetched at once
 _TABLE = re.compile(r"\w+(?:\.\w+)*")
@@ -96,21 +96,21 @@ class SqlReader(Reader):
         return self.sql
 
     def _of_duckdb(self, connection: Any) -> Iterator[dict[str, Any]]:
-        try:
+        with self._told():
             found = connection.sql(self._query(), params=self.params or [])
             if found is None:
-                raise DataError("it gives no rows")
+                raise self._failed("it gives no rows")
             read = getattr(found, "to_arrow_reader", None) or found.fetch_arrow_reader  # before DuckDB 1.4
+            row = 0
             for batch in read(_ROWS):
                 yield {
-                    name: self._column(_plain(column), name)
+                    name: self._column(_plain(column), name, row)
                     for name, column in zip(batch.schema.names, batch.columns, strict=True)
                 }
-        except Exception as error:
-            raise self._failed(error) from error
+                row += len(batch)
 
     def _of_rows(self, connection: Any, kind: str) -> Iterator[dict[str, Any]]:
-        try:
+        with self._told():
             if kind == "sqlalchemy":
                 sqlalchemy = require("sqlalchemy", extra="data", purpose="read databases")
                 query = self._query()
@@ -121,17 +121,14 @@ class SqlReader(Reader):
                 cursor = connection.cursor()
                 cursor.execute(self._query(), *([] if self.params is None else [self.params]))
                 names = [column[0] for column in cursor.description or ()]
-        except DataError:
-            raise
-        except Exception as error:  # every database has errors of its own
-            raise self._failed(error) from error
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
-            raise DataError(f"The query gives several columns the name {repeated[0]!r}: name them with AS.")
-        row = 0
-        yield {name: self._column([], name) for name in names}
-        while rows := cursor.fetchmany(_ROWS):
-            yield {name: self._column([each[index] for each in rows], name, row) for index, name in enumerate(names)}
-            row += len(rows)
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise DataError(f"The query gives several columns the name {repeated[0]!r}: name them with AS.")
+            row = 0
+            yield {name: self._column([], name) for name in names}
+            while rows := cursor.fetchmany(_ROWS):
+                columns = zip(names, zip(*rows, strict=True), strict=True)
+                yield {name: self._column(list(values), name, row) for name, values in columns}
+                row += len(rows)
 
     def _column(self, values: Any, name: str, first_row: int = 0) -> Any:
         feature = None if self.features is None else self.features.get(name)
@@ -143,8 +140,23 @@ class SqlReader(Reader):
         array = to_arrow(values, feature=feature, column=name, first_row=first_row)
         return array if feature is None else cast(array, arrow_of(feature))
 
-    def _failed(self, error: Exception) -> DataError:
-        return DataError(f"The query {str(self.sql)!r:.200} failed: {str(error).splitlines()[0]}")
+    @contextlib.contextmanager
+    def _told(self) -> Iterator[None]:
+        """What a database raises, which for each is of classes of its own, as a `DataError` that shows the query."""
+        try:
+            yield
+        except PlaitError:
+            raise
+        except Exception as error:
+            raise self._failed(_reason(error)) from error
+
+    def _failed(self, reason: str) -> DataError:
+        return DataError(f"The query {str(self.sql)!r:.200} failed: {reason}")
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, or its kind when it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def _plain(column: Any) -> Any:
@@ -160,7 +172,7 @@ def opened(address: str | Path) -> Any:
         try:
             return sqlalchemy.create_engine(text).connect()
         except Exception as error:  # a driver that is not installed, a host that does not answer, …
-            raise DataError(f"The {scheme} database of con= cannot be opened: {str(error).splitlines()[0]}") from error
+            raise DataError(f"The {scheme} database of con= cannot be opened: {_reason(error)}") from error
     # sqlite:///relative.db, sqlite:////absolute.db
     path = Path(unquote(rest.removeprefix("/")) if found else text).expanduser()
     if not path.is_file():
