@@ -112,6 +112,18 @@ def test_a_failure_inside_a_stream_is_a_frame_and_done() -> None:
         assert [part["choices"][0]["delta"].get("content") for part in parts[:-2]] == ["", "a", "b"]
 
 
+def test_a_failure_of_the_server_itself_inside_a_stream_reaches_its_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine logs what fails in it; nothing else may end in a frame alone."""
+
+    def broken(*arguments: object) -> None:
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr("plait.serve.protocol.last_chunk", broken)
+    asked = {**HELLO, "stream": True, "stream_options": {"include_usage": True}}
+    with client_of(EchoModel("ab")) as client, pytest.raises(ZeroDivisionError, match="broken"):
+        client.post(CHAT, json=asked)
+
+
 def test_a_failure_of_a_whole_answer_is_500() -> None:
     with client_of(EchoModel("abcdef", fail_at=3)) as client:
         response = client.post(CHAT, json=HELLO)

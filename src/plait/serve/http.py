@@ -209,11 +209,11 @@ class _Stream(StreamingResponse):
 
 
 async def _pieces(events: Events) -> AsyncIterator[Piece]:
-    """The pieces of a job to its last one."""
+    """The pieces of a job to its last one. Raises `RequestError` for what failed in the engine, which has logged it."""
     while True:
         event = await events.get()
         if isinstance(event, Exception):
-            raise event
+            raise _as_problem(event) from event
         yield event
         if event.finish_reason is not None:
             return
@@ -231,8 +231,8 @@ async def _frames(job: Job, events: Events, asked: protocol.Request, head: proto
                 yield _frame(part)
         if asked.usage_in_stream:
             yield _frame(protocol.last_chunk(asked, head, protocol.usage(len(job.tokens), tokens)))
-    except Exception as error:
-        yield _frame(protocol.error(_as_problem(error)))
+    except RequestError as problem:
+        yield _frame(protocol.error(problem))
     yield b"data: [DONE]\n\n"
 
 
@@ -254,10 +254,7 @@ async def _whole(
         if not work.done():
             logger("serve").info("the client of %s left", head["id"])
             return Response(status_code=499)
-        try:
-            pieces = work.result()
-        except Exception as error:
-            raise _as_problem(error) from error
+        pieces = work.result()
     finally:
         engine.cancel(job)
         work.cancel()
