@@ -171,6 +171,8 @@ def test_pictures_and_sounds() -> None:
     assert np.array_equal(dataset[0]["s"]["array"], wave)
     assert dataset.with_format("torch")[:2]["p"].shape == (2, 3, 2, 2)
     assert np.array_equal(dataset.with_format("numpy")[1]["p"], pixels)
+    with pytest.raises(DataError, match="A file of sound has the stream 0 alone, but stream_index=1"):
+        dataset.cast_column("s", ours.Audio(stream_index=1))[0]
     stored = dataset.cast_column("p", ours.Image(decode=False))
     assert stored[0]["p"]["bytes"].startswith(b"\x89PNG")
     grey = dataset.cast_column("p", ours.Image(mode="L"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import logging
 import struct
 import zlib
 from pathlib import Path
@@ -45,6 +46,15 @@ def test_modes_are_converted_and_pictures_stand_upright() -> None:
     exif[0x0112] = 6  # "turn a quarter clockwise"
     turned = decode_image(as_bytes(picture(6, 4), "PNG", exif=exif))
     assert np.array_equal(np.asarray(turned), np.rot90(np.asarray(picture(6, 4)), -1))
+
+
+def test_pictures_become_rgb_in_any_case(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="plait"):
+        processor = ImageProcessor(do_convert_rgb=False, do_resize=False, do_normalize=False, size={})
+    assert "do_convert_rgb=False has no effect: pictures become RGB in any case." in caplog.text
+    values = processor(Image.new("L", (1, 1), 51))["pixel_values"]
+    assert values.shape == (1, 3, 1, 1)
+    assert np.allclose(values, 51 / 255, rtol=1e-6)  # two roundings of float32, 6e-8 each
 
 
 def test_sizes() -> None:

@@ -262,7 +262,9 @@ def test_converted_parts_are_kept_in_the_folder(llama: Path, tmp_path: Path, cap
     assert not (tmp_path / "none").exists()
     with caplog.at_level(logging.INFO, logger="plait"):
         AutoModel.from_pretrained(llama, offload_state_dict=True, low_cpu_mem_usage=False, offload_folder=tmp_path)
+        AutoModel.from_pretrained(llama, resume_download=False)
     for text in (
+        "resume_download=False has no effect: force_download=True fetches all anew",
         "offload_state_dict has no effect: weights are mapped from the checkpoint",
         "low_cpu_mem_usage=False has no effect: weights are always loaded without a copy",
         "offload_folder has no effect: nothing of this model lies on disk",

@@ -30,7 +30,10 @@ def how_to_hold(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Image(Feature):
-    """A column of pictures. `mode` ("RGB", "L", …) converts what is read; `decode=False` gives bytes and path."""
+    """A column of pictures, read as `PIL.Image.Image`.
+
+    `mode` ("RGB", "L", …) converts what is read; `decode=False` gives bytes and path.
+    """
 
     mode: str | None = None
     decode: bool = True
@@ -82,7 +85,11 @@ class Image(Feature):
 
 @dataclass(frozen=True)
 class Audio(Feature):
-    """A column of sounds. `sampling_rate` (Hz) resamples what is read; `num_channels=1` mixes channels down."""
+    """A column of sounds. `sampling_rate` (Hz) resamples what is read; `num_channels=1` mixes channels down.
+
+    A sound is read as {"path", "array", "sampling_rate"}, with samples (T,) for one channel and (C, T) for several,
+    float32 from -1 to 1. `stream_index` picks a stream of a film in datasets; a file of sound has the stream 0 alone.
+    """
 
     sampling_rate: int | None = None
     decode: bool = True
@@ -117,9 +124,11 @@ class Audio(Feature):
         return _stored(value, "sound")
 
     def decode_example(self, value: Any) -> Any:
-        """The samples, their rate and their path."""
+        """The samples, their rate and their path. Raises `DataError` for a channel or stream that is not there."""
         if value is None or not self.decode:
             return value
+        if self.stream_index:
+            raise DataError(f"A file of sound has the stream 0 alone, but stream_index={self.stream_index}.")
         sounds = require("soundfile", extra="media", purpose="read sounds")
         # (T, C) -> (C, T), and (T,) for one channel
         samples, rate = sounds.read(io.BytesIO(_bytes(value, "sound")), dtype="float32", always_2d=True)

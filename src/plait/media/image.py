@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from plait.console import logger
 from plait.errors import ConfigError, DataError, NotFoundError, require
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class ImageProcessor:
     """Pictures to `pixel_values` (B, C, H, W) float32, by the steps that are switched on, in this order.
 
     `size` and `crop_size` are {"height": …, "width": …} or, for `size`, {"shortest_edge": …}; `resample` is the number
-    of a Pillow filter.
+    of a Pillow filter. Pictures become RGB in any case: `do_convert_rgb=False` has no effect.
     """
 
     do_convert_rgb: bool = True
@@ -111,6 +112,10 @@ class ImageProcessor:
     do_normalize: bool = True
     image_mean: Sequence[float] = (0.5, 0.5, 0.5)
     image_std: Sequence[float] = (0.5, 0.5, 0.5)
+
+    def __post_init__(self) -> None:
+        if not self.do_convert_rgb:
+            logger("media").info("do_convert_rgb=False has no effect: pictures become RGB in any case.")
 
     @classmethod
     def from_folder(cls, folder: str | Path) -> ImageProcessor:

@@ -80,8 +80,7 @@ class LoadOptions:
         if self.trust_remote_code:
             raise OptionError(
                 "trust_remote_code=True is refused: plait never runs code that comes with a checkpoint. Families that "
-                "plait "
-                "knows need no such code: leave the argument out."
+                "plait knows need no such code: leave the argument out."
             )
         for new, old in (("dtype", "torch_dtype"), ("token", "use_auth_token")):
             if getattr(self, new) is not None and getattr(self, old) not in (None, getattr(self, new)):
@@ -109,6 +108,8 @@ class LoadOptions:
             )
         if self.low_cpu_mem_usage is False:
             logger("models").info("low_cpu_mem_usage=False has no effect: weights are always loaded without a copy.")
+        if self.resume_download is False:
+            logger("models").info("resume_download=False has no effect: force_download=True fetches all anew.")
 
     @classmethod
     def split(cls, options: Mapping[str, Any]) -> tuple[LoadOptions, dict[str, Any]]:

@@ -316,7 +316,8 @@ class Tokenizer(Vocabulary):
         """Pad rows that are ids already: a dict of columns, or a list of dicts (one per row).
 
         `input_ids` decides the length; attention_mask, token_type_ids and special_tokens_mask are padded with it, other
-        columns pass through. Rows may be lists, arrays or tensors. A missing attention mask is made.
+        columns pass through. Rows may be lists, arrays or tensors. A missing attention mask is made. There is nothing
+        that `verbose` would tell.
         """
         columns = encoded_inputs
         if not isinstance(columns, Mapping):

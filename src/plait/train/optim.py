@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from plait.console import logger
 from plait.errors import OptionError, TrainingError
+from plait.weights.quantise import Matrix
 
 if TYPE_CHECKING:
     from plait.train.arguments import TrainingArguments
@@ -21,7 +22,8 @@ log = logger("train")
 class AdamW(torch.optim.AdamW):
     """Adam with decoupled weight decay (arXiv:1711.05101), torch's, under the argument names of old scripts.
 
-    The moments are always corrected for their start at zero; `correct_bias=False` raises `OptionError`.
+    The moments are always corrected for their start at zero; `correct_bias=False` raises `OptionError`. There is no
+    warning that `no_deprecation_warning` could silence.
     """
 
     def __init__(
@@ -58,6 +60,13 @@ def parameter_groups(model: nn.Module, weight_decay: float) -> list[dict[str, An
 def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """Name → parameter for all that require a gradient; raises `TrainingError` when there is none."""
     trainable = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    few_bits = next((part.title for part in model.modules() if isinstance(part, Matrix)), None)
+    if not trainable and few_bits:
+        raise TrainingError(
+            f"nothing to train: the matrices of {type(model).__name__} are {few_bits}, which no gradient reaches, and "
+            "its other parameters are frozen. Train the head (model.unfreeze(last=0)) or parts that you add; or the "
+            "model itself, as its weights are without quantize=, or after model.dequantize()."
+        )
     if not trainable:
         raise TrainingError(
             f"nothing to train: every parameter of {type(model).__name__} is frozen. Unfreeze some, for example with "
