@@ -1,4 +1,7 @@
-"""How a file comes to disk, complete: aside, synced, then renamed; a reader sees the old one or the new one, whole."""
+"""How a file comes to disk, complete: aside, synced, then renamed; a reader sees the old one or the new one, whole.
+
+And how to tell a file that did not come: the few lines that git leaves in the place of one that git-lfs holds.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,23 @@ from pathlib import Path
 from typing import Any
 
 PARTIAL = ".partial"  # how the name of a file that is still being written ends; it begins with a dot
+
+
+_POINTER = b"version https://git-lfs.github.com/spec/"
+_LONGEST_POINTER = 1024  # bytes; the specification of git-lfs
+
+
+def left_behind(path: Path) -> str:
+    """How a sentence that begins with a file's name ends when git-lfs holds the file; "" for any file that is there."""
+    try:
+        if not len(_POINTER) < path.stat().st_size < _LONGEST_POINTER:
+            return ""
+        with path.open("rb") as file:
+            pointer = file.read(len(_POINTER)) == _POINTER
+    except OSError:  # told by whoever opens it
+        return ""
+    remedy = "Run `git lfs install && git lfs pull` in the clone, or fetch what you need by its name."
+    return f"is a pointer of git-lfs, not the file itself: it was cloned without git-lfs. {remedy}" if pointer else ""
 
 
 def sync(path: Path) -> None:

@@ -434,5 +434,5 @@ def test_a_local_clone(tmp_path: Path) -> None:
     (tmp_path / "glue" / "cola" / "dev.jsonl").write_text(
         "version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     )
-    with pytest.raises(DataError, match="dev.jsonl is the stand-in of a large file, .* run `git lfs pull`"):
+    with pytest.raises(DataError, match="dev.jsonl is a pointer of git-lfs, .* Run `git lfs install && git lfs pull`"):
         load_dataset(place, split="validation", keep_in_memory=True)

@@ -125,6 +125,11 @@ def test_empty() -> None:
     assert str(caught.value) == f"The reference is empty. {FORMS}"
 
 
+def test_nothing_is_no_reference() -> None:
+    with pytest.raises(ReferenceFormatError, match=r"^None \(NoneType\) is not a reference\. A reference is a folder"):
+        parse_reference(None)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "text",
     ["./gone", "gone.gguf", "config.json", "gone.csv", "folder/gone.gguf", "a/b/c", "gone/", "~/gone/x", "C:\\gone\\x"],

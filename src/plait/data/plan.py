@@ -24,13 +24,13 @@ from plait.data.reading import reader_class, reader_of
 from plait.data.remote import is_address
 from plait.data.suffixes import READERS, format_named, format_of, has_format, is_data_file, main_format, plain_suffix
 from plait.data.unpack import unpacked
+from plait.disk import left_behind
 from plait.errors import DataError, HubError, OptionError, nearest
 
 log = logger("data")
 
 # options that change which columns there are, so that the features of a README no longer fit
 _OTHER_COLUMNS = {"names", "column_names", "usecols", "index_col", "columns", "header", "drop_labels", "drop_metadata"}
-_POINTER = b"version https://git-lfs.github.com/spec"  # how the stand-in of a large file begins in a clone
 
 
 @dataclass(kw_only=True)
@@ -187,11 +187,8 @@ def _is_page(address: str) -> bool:
 
 def _refuse_pointers(files: Iterable[Path]) -> None:
     for file in files:
-        if file.stat().st_size < 1024 and file.read_bytes().startswith(_POINTER):
-            raise DataError(
-                f"{file} is the stand-in of a large file, not the file itself: run `git lfs pull` in the clone, or "
-                f"load the data set by its name."
-            )
+        if told := left_behind(file):
+            raise DataError(f"{file} {told}")
 
 
 def _add_configuration(plan: Plan, configuration: Configuration, path: str) -> None:

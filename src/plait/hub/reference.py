@@ -83,6 +83,8 @@ def parse_reference(text: str | os.PathLike[str]) -> Reference:
     Raises `ReferenceFormatError` for a text that is none, and `NotFoundError` for one that can only be a path of this
     computer and does not exist.
     """
+    if not isinstance(text, str | os.PathLike):
+        raise ReferenceFormatError(f"{text!r} ({type(text).__name__}) is not a reference. {_FORMS}.")
     given = os.fspath(text)
     if not given.strip():
         raise ReferenceFormatError(f"The reference is empty. {_FORMS}.")

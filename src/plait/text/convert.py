@@ -22,6 +22,7 @@ from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Crate
 
 from plait import console
+from plait.disk import left_behind
 from plait.errors import NotFoundError, TokenizerError
 from plait.text import merges, sentencepiece
 from plait.text.letters import letters_of_bytes, spelled
@@ -44,6 +45,8 @@ def convert(folder: Path, config: Config, stem: str) -> Crate:
     if (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
         return byte_level(folder, config, stem)
     for path in [folder / name for name in SENTENCEPIECE] + sorted(folder.glob("*.tiktoken")):
+        if told := left_behind(path):
+            raise TokenizerError(f"{path} {told}")
         if path.is_file():
             return tiktoken(path, stem) if _is_tiktoken(path) else from_sentencepiece(path, config, stem)
     if (folder / "vocab.txt").is_file():

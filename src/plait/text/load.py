@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from plait import console
+from plait.disk import left_behind
 from plait.errors import OptionError, TokenizerError, nearest
 from plait.text.engine import CrateEngine, Engine
 from plait.text.families import Family, family, name_of
@@ -107,6 +108,8 @@ def _model_type(folder: Path) -> str | None:
 
 def _engine(folder: Path, config: Mapping[str, Any], name: str) -> Engine:
     path = folder / "tokenizer.json"
+    if told := left_behind(path):
+        raise TokenizerError(f"{path} {told}")
     if path.is_file():
         return CrateEngine.from_json(path.read_text(encoding="utf-8"), source=str(path))
     from plait.text.convert import convert

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from plait.console import logger
+from plait.disk import left_behind
 from plait.errors import NotFoundError, WeightsError
 from plait.weights.gguf import parts
 
@@ -107,6 +108,8 @@ def _choose(folder: Path, label: str) -> Path:
 def _open_file(file: Path, *, label: str | None = None, folder_label: str | None = None) -> Checkpoint:
     # The readers need torch; opening none of them must not.
     label = label or (f"{file.name} of {folder_label}" if folder_label else str(file))
+    if told := left_behind(file):
+        raise WeightsError(f"{label} {told}")
     if file.name.endswith(".index.json"):
         from plait.weights.sharded import open_index
 
