@@ -264,7 +264,7 @@ def test_windows_that_cannot_be(values: dict[str, Any], text: str) -> None:
             {"rope_interleaved": True},
             "`rope_interleaved` is True in config.json of x, and only False is supported",
         ),
-        ("llama", {"quantization_config": {"bits": 4}}, "`quantization_config` = {'bits': 4}."),
+        ("llama", {"sparsity_config": {"bits": 4}}, "`sparsity_config` = {'bits': 4}."),
     ],
 )
 def test_values_of_the_wrong_kind(family: str, values: dict[str, Any], text: str) -> None:

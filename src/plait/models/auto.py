@@ -117,7 +117,7 @@ class _AutoModel(Generic[Model]):
         Weights are drawn with the deviation `initializer_range`. Raises OptionError for arguments about files.
         """
         from plait.models.files import new_model
-        from plait.models.quantise import quantise, require_bfloat16
+        from plait.models.quantise import noted, quantise, require_bfloat16
 
         own, rest = LoadOptions.split(options)
         own.check_without_files()
@@ -127,6 +127,7 @@ class _AutoModel(Generic[Model]):
             require_bfloat16(model)
         if own.form is not None:
             quantise(model.network, own.form)
+            model.config = noted(model.config, own.form)
         return cast("Model", model)
 
 

@@ -25,7 +25,17 @@ from plait.models.model import PretrainedModel
 from plait.models.options import LoadOptions
 from plait.models.placement import Plan, plan
 from plait.models.pretrained import Pretrained
-from plait.models.quantise import quantise, require_bfloat16, require_whole
+from plait.models.quantise import (
+    agreed_kind,
+    expect_matrices,
+    kind_of,
+    noted,
+    noted_kind,
+    quantise,
+    require_bfloat16,
+    require_unordered,
+    with_matrices,
+)
 from plait.models.reader import Reader
 from plait.models.registry import family_of
 from plait.models.seq2seq import Seq2SeqModel
@@ -52,6 +62,8 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
 
     Raises the errors of `AutoModel.from_pretrained`.
     """
+    stored = noted_kind(config)
+    kind = agreed_kind(stored, options.form, label=snapshot.label)
     spec = read_topology(config, task)
     checkpoint = open_checkpoint(snapshot.file or snapshot.folder, label=snapshot.label)
     if options.use_safetensors and checkpoint.format != "safetensors":
@@ -66,21 +78,23 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
         logger("models").info("%s has no pooler: pooler_output is None.", checkpoint.label)
         spec = replace(spec, pool=None)
     network = build(_without_bias(spec, checkpoint, rules))
-    if options.form is not None:
-        quantise(network, options.form)
+    if kind is not None:
+        quantise(network, kind)
+    if stored is not None:
+        expect_matrices(network)
+        rules = with_matrices(rules, network)
     rules, fresh = _fit_head(network, checkpoint, rules, task=task, redraw=options.ignore_mismatched_sizes)
-    dtype = options.wanted_dtype() or _main_dtype(checkpoint)
+    dtype = options.wanted_dtype() or _main_dtype(checkpoint, network)
     source = None if options.device_map is None else Translated(checkpoint, rules)
     places = plan(network, source, rules, device_map=options.device_map, max_memory=options.max_memory, dtype=dtype)
-    if options.form is not None and "disk" in places.places.values():
-        raise OptionError(
-            f"`{'prepack' if options.prepack else 'quantize'}` makes matrices that the checkpoint does not hold, so no "
-            "part can lie on disk. Leave it out, or allow more memory."
-        )
+    if kind is not None and "disk" in places.places.values():
+        _refuse_disk(stored=stored is not None, prepack=options.prepack)
     report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=places.device)
     if report.new:
+        for name in report.new:
+            network.get_parameter(name).requires_grad_(True)  # what is new trains, whatever lies before it
         _draw(network, config, report.new, dtype=report.dtype or torch.get_default_dtype(), places=places)
-    model = model_of(config, task=task, network=network).eval()
+    model = model_of(noted(config, kind), task=task, network=network).eval()
     if options.prepack:
         require_bfloat16(model)
     if options.offload_folder is not None and "disk" not in places.places.values():
@@ -96,6 +110,8 @@ def new_model(
     config: Config, *, task: str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
 ) -> Pretrained:
     """A model of `task` with random weights, in training mode."""
+    noted_kind(config)  # refuses what another tool quantised
+    config = noted(config, None)
     network = build(read_topology(config, task), device=device)
     initialise_as_family(network, config)
     model = model_of(config, task=task, network=network if dtype is None else network.to(dtype))
@@ -117,11 +133,11 @@ def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) ->
     if any(part.is_meta for part in model.parameters()):
         where = "partly on disk" if getattr(model, "hf_device_map", None) else "on 'meta'"
         raise OptionError(f"This model is {where} and has no weights to save. Load it without a place on disk.")
-    require_whole(model.network)
+    require_unordered(model.network)
     family = family_of(model.config.model_type, label=model.config.label)
-    config = Config(model.config.values, label=model.config.label)
+    config = noted(model.config, kind_of(model.network))
     config.update({"architectures": [family.HEADS[model.task].architecture], "dtype": model.dtype})
-    names = rules_for(family, model.task, config)
+    names = with_matrices(rules_for(family, model.task, config), model.network)
     state: Mapping[str, Tensor] = model.network.state_dict()
     save_state(names.export(state, prefixed=model.task != "base"), folder, max_shard_size=max_shard_size)
     config.save_pretrained(folder)
@@ -138,9 +154,10 @@ def reload_model(model: Pretrained, folder: Path) -> None:
         raise OptionError(
             "This model lies partly on disk, where nothing is written. Load the folder with from_pretrained instead."
         )
-    require_whole(model.network)
+    require_unordered(model.network)
     family = family_of(model.config.model_type, label=model.config.label)
-    load_into(model.network, open_checkpoint(folder), rules_for(family, model.task, model.config))
+    rules = with_matrices(rules_for(family, model.task, model.config), model.network)
+    load_into(model.network, open_checkpoint(folder), rules)
 
 
 def read_topology(config: Config, task: str) -> Topology:
@@ -204,14 +221,23 @@ def _fit_head(
     return Rules(*kept, *dropped, prefixes=rules.prefixes, old=rules.old), (*fresh, "head.")
 
 
-def _main_dtype(checkpoint: Checkpoint) -> torch.dtype | None:
-    """Where a file mixes floating types, the one that most numbers have:
+def _refuse_disk(*, stored: bool, prepack: bool) -> None:
+    """Raise OptionError: parts on disk are read as they lie there while they compute."""
+    why = f"`{'prepack' if prepack else 'quantize'}` makes matrices that the checkpoint does not hold, so"
+    if stored:
+        why = "Quantised matrices are put into the order of this CPU when they are read, so"
+    raise OptionError(f"{why} no part can lie on disk. {'A' if stored else 'Leave it out, or a'}llow more memory.")
+
+
+def _main_dtype(checkpoint: Checkpoint, network: Network) -> torch.dtype | None:
+    """Where a file mixes floating types, the one that most numbers have, those of few-bit matrices apart:
 
     a network computes in one. None where it does not.
     """
     sizes: Counter[torch.dtype] = Counter()
+    own = {name for name, _ in network.named_buffers()}  # what belongs to few-bit matrices has a type of its own
     for entry in checkpoint.entries().values():
-        if entry.dtype.is_floating_point:
+        if entry.name not in own and entry.dtype.is_floating_point:
             sizes[entry.dtype] += torch.Size(entry.shape).numel()
     if len(sizes) < 2:
         return None

@@ -182,6 +182,20 @@ class Pretrained(nn.Module):
         """Bytes of all parameters and buffers; a shared weight counts once."""
         return sum(part.nbytes for part in (*self.parameters(), *self.buffers()))
 
+    def dequantize(self) -> Self:
+        """Put ordinary matrices with the numbers of the few-bit ones in their place, in the dtype of the model.
+
+        Every parameter trains then, as after `unfreeze()`. Parameters are new objects: make an optimiser afterwards.
+        Raises OptionError for a model that is not quantised.
+        """
+        from plait.models.quantise import dequantise, kind_of, noted
+
+        if kind_of(self.network) is None:
+            raise OptionError("This model is not quantised: its weights are as the checkpoint holds them.")
+        dequantise(self.network, self.dtype)
+        self.config = noted(self.config, None)
+        return self.unfreeze()
+
     def describe(self) -> str:
         """A tree of the parts with their shapes and numbers of parameters; equal layers are shown once."""
         from plait.models.describe import describe

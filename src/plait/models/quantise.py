@@ -1,34 +1,45 @@
 """Which parts of a network are quantised or prepacked, complete: surgery on any family, before or after its weights are
-there.
+there, what files hold of it, and back.
 
 Replaced are the matrices of the layers: projections of attention, MLPs, experts. Left as they are: embeddings, heads
 (which often share the embedding's numbers), poolers, norms, biases, and routers, whose choices hang on small
-differences.
+differences. In a file, what was replaced has our names (`stack.layers.0.attention.query.matrix.numbers`), since it need
+not correspond to one tensor of theirs; config.json says the kind under `quantization_config`, without the
+`quant_method` that transformers asks for, which therefore refuses such a folder instead of drawing what it misses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from string import ascii_lowercase
 
 import torch
 from torch import Tensor, nn
 
-from plait.errors import OptionError
+from plait.errors import ConfigError, OptionError
+from plait.models.config import Config
 from plait.nn.linear import Linear
 from plait.nn.moe import Experts
 from plait.nn.stack import Stack
-from plait.weights.quantise import Matrix, Prepacked, QuantisedLinear, check_kind, quantised
+from plait.weights.quantise import KINDS, Matrix, Prepacked, QuantisedLinear, check_kind, quantised
+from plait.weights.rules import Rules, rename
+
+NOTE = "quantization_config"
 
 
 def quantise(network: nn.Module, kind: str) -> None:
     """Replace the matrices of the layers by those of `kind`, "int8", "int4" or "prepacked", in place.
 
     Those on "meta" are made while a load fills them, so that memory never holds the model twice. int4 takes rows
-    of whole groups of 32; others become int8. Raises OptionError for another kind, and for a network that is quantised.
+    of whole groups of 32; others become int8. No gradient reaches them; that the parameters left train without them is
+    for the caller to ask, and until then nothing does. Raises OptionError for another kind, and for a network that is
+    quantised.
     """
     if kind != "prepacked":
         check_kind(kind)
-    require_whole(network, remedy="Load it once, with the kind that you want.")
+    for matrix in _matrices(network):
+        raise OptionError(f"The weights of this model are {matrix.title}. Load it once, with the kind that you want.")
     for stack in [part for part in network.modules() if isinstance(part, Stack)]:
         for owner in list(stack.layers.modules()):
             for name, part in list(owner._modules.items()):
@@ -37,16 +48,119 @@ def quantise(network: nn.Module, kind: str) -> None:
                     owner._modules[name] = QuantisedLinear(part, kind)
                 elif isinstance(part, Experts):
                     owner._modules[name] = QuantisedExperts(part, kind)
+    network.requires_grad_(False)
 
 
-def require_whole(network: nn.Module, *, remedy: str = "") -> None:
-    """Raise OptionError when a network is quantised or prepacked: files hold weights as they were trained."""
-    for part in network.modules():
-        if isinstance(part, Matrix):
-            usual = (
-                f"Load it without {'prepack' if isinstance(part, Prepacked) else 'quantize'}= to save or to fill it."
+def dequantise(network: nn.Module, dtype: torch.dtype) -> None:
+    """Put ordinary matrices of `dtype`, with the numbers that the few bits stand for, in place of all; they train."""
+    made: dict[int, nn.Module] = {}  # layers may share a matrix
+    for owner in list(network.modules()):
+        for name, part in list(owner._modules.items()):
+            if isinstance(part, QuantisedLinear | QuantisedExperts):
+                if id(part) not in made:
+                    made[id(part)] = _whole(part, dtype)
+                owner._modules[name] = made[id(part)]
+
+
+def _whole(part: QuantisedLinear | QuantisedExperts, dtype: torch.dtype) -> nn.Module:
+    if isinstance(part, QuantisedLinear):
+        assert part.matrix is not None
+        linear = Linear(part.in_features, part.out_features, bias=False, device="meta")
+        linear.weight = nn.Parameter(part.matrix.dense(dtype).contiguous())
+        linear.bias = part.bias  # type: ignore[assignment]
+        return linear
+    experts = Experts.__new__(Experts)
+    nn.Module.__init__(experts)
+    experts.activation = part.activation
+    for name, matrices in part.matrices.items():
+        dense = torch.stack([matrix.dense(dtype) for matrix in matrices])  # type: ignore[attr-defined]
+        experts.register_parameter(name, nn.Parameter(dense))
+    return experts
+
+
+def kind_of(network: nn.Module) -> str | None:
+    """The kind of a network's matrices, None for the usual one."""
+    kinds = (part.kind for part in network.modules() if isinstance(part, QuantisedLinear | QuantisedExperts))
+    return next(kinds, None)
+
+
+def _matrices(network: nn.Module) -> Iterator[Matrix]:
+    return (part for part in network.modules() if isinstance(part, Matrix))
+
+
+def require_unordered(network: nn.Module) -> None:
+    """Raise OptionError for a prepacked network: its numbers lie as one CPU wants them, which is no format of files."""
+    for part in _matrices(network):
+        if isinstance(part, Prepacked):
+            raise OptionError(
+                f"The weights of this model are {part.title}. Load it without prepack= to save or to fill it."
             )
-            raise OptionError(f"The weights of this model are {part.title}. {remedy or usual}")
+
+
+# -- in files ----------------------------------------------------------------------------------------------------------
+
+
+def noted_kind(config: Config) -> str | None:
+    """The kind in which files hold the matrices, by their config.json; None for the usual one.
+
+    Raises ConfigError for a kind that is none of ours.
+    """
+    note = config.get(NOTE)
+    if note is None:
+        return None
+    kind = note.get("kind") if isinstance(note, Mapping) else None
+    if kind in KINDS and set(note) == {"library", "kind"} and note["library"] == "plait":
+        return str(kind)
+    tool = note.get("quant_method", "another tool") if isinstance(note, Mapping) else "another tool"
+    raise ConfigError(
+        f"The weights of {config.label} are quantised by {tool}, in a format that plait does not read. Load the model "
+        "that they were made from, with quantize='int8' or quantize='int4'."
+    )
+
+
+def noted(config: Config, kind: str | None) -> Config:
+    """The configuration with the note that says `kind`, or without one."""
+    values = {key: value for key, value in config.values.items() if key != NOTE}
+    if kind in KINDS:
+        values[NOTE] = {"library": "plait", "kind": kind}
+    return Config(values, label=config.label)
+
+
+def agreed_kind(stored: str | None, wanted: str | None, *, label: str) -> str | None:
+    """The kind to load as. Raises OptionError when a file is quantised and another kind is `wanted` of it."""
+    if stored is None or wanted in (None, stored):
+        return stored or wanted
+    asked = "prepack=True" if wanted == "prepacked" else f"quantize={wanted!r}"
+    raise OptionError(
+        f"The weights of {label} are quantised to {stored}, and {asked} was given. Leave it out, or load the model "
+        "that they were made from."
+    )
+
+
+def expect_matrices(network: nn.Module) -> None:
+    """Let a quantised network on "meta" wait for the few-bit numbers of a file instead of whole matrices."""
+    for part in list(network.modules()):
+        if isinstance(part, QuantisedLinear | QuantisedExperts):
+            for name, parameter in list(part.named_parameters(recurse=False)):
+                part.receive(name, parameter)
+
+
+def with_matrices(rules: Rules, network: nn.Module) -> Rules:
+    """The names of a file that holds the matrices of a quantised `network` as they are."""
+    own = [
+        f"{prefix}.{leaf}"
+        for prefix, part in network.named_modules()
+        if isinstance(part, Matrix)
+        for leaf in part._buffers
+    ]
+    templates = dict.fromkeys(map(_template, own))
+    return rules.plus(*(rename(template, template) for template in templates))
+
+
+def _template(name: str) -> str:
+    """With a placeholder for each index: "layers.3.x.7.numbers" is "layers.{a}.x.{b}.numbers"."""
+    letters = iter(ascii_lowercase)
+    return re.sub(r"(?<=\.)\d+(?=\.)", lambda _: f"{{{next(letters)}}}", name)
 
 
 def require_bfloat16(model: nn.Module) -> None:
@@ -73,6 +187,8 @@ class QuantisedExperts(nn.Module):
 
     def receive(self, name: str, tensor: Tensor) -> bool:
         """Take the numbers (E, …) of a projection instead of the tensor."""
+        if name not in self._parameters:
+            return False
         del self._parameters[name]
         self.matrices[name] = nn.ModuleList(quantised(weight, self.kind) for weight in tensor)
         return True

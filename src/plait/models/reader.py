@@ -29,6 +29,7 @@ _RUNTIME = "how a program runs the network; the numbers are the same"
 HARMLESS: Mapping[str, str] = {
     "model_type": "selects the family",
     "tie_word_embeddings": "the language heads read it",
+    "quantization_config": "how files hold the matrices; the loader reads it, and refuses what it cannot read",
     "hub_mixin": _PROVENANCE,
     **dict.fromkeys(
         [

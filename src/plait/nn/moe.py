@@ -8,6 +8,7 @@ E experts, W their width, D the width of the stack.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import torch
@@ -75,7 +76,7 @@ class GroupedRouter(Linear):
     """The `active` experts of the highest corrected sigmoids, of the best groups alone (arXiv:2412.19437 §2.1.2)."""
 
     # Sigmoids of neighbouring experts differ by less than bfloat16 can tell.
-    float32 = frozenset({"correction"})
+    own_dtypes = MappingProxyType({"correction": torch.float32})
 
     def __init__(self, spec: GroupedRouterSpec, *, width: int, experts: int, active: int) -> None:
         super().__init__(width, experts, bias=False)

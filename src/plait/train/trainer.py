@@ -31,7 +31,7 @@ from plait.train.loader import Batches, Loader, UsedColumns, check_rows, lengths
 from plait.train.loop import autocast
 from plait.train.loss import as_terms, read_predictions
 from plait.train.metrics import EvalPrediction, Metric, PredictionOutput, TrainOutput, load_metric
-from plait.train.optim import check_optimizer, make_optimizer
+from plait.train.optim import check_optimizer, make_optimizer, trainable_parameters
 from plait.train.progress import Progress
 from plait.train.report import ReportCallback
 from plait.train.sampler import BatchPlan
@@ -99,6 +99,8 @@ class Trainer:
             else default_data_collator
         )
         self.train_dataset = train_dataset
+        if train_dataset is not None:
+            trainable_parameters(first)  # refuses a model in which there is nothing to train
         self.eval_dataset = eval_dataset
         self.compute_metrics, self.metrics = _split_metrics(compute_metrics)
         self.preprocess_logits_for_metrics = preprocess_logits_for_metrics

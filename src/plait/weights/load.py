@@ -60,9 +60,9 @@ def load_into(
     or a function from one of our names to where that one goes; None leaves it on "meta", in the type that it would
     have, frozen, for the caller to read later.
     Parameters on "meta" are replaced, shared ones stay shared, and `requires_grad` is kept; others are filled in place,
-    in their own type and on their own device. Names that a module lists in an attribute `float32` have that type. A
-    module with a method `receive(name, tensor)` may take the numbers of a parameter instead of the tensor; it then
-    returns True, and must not keep the tensor.
+    in their own type and on their own device. A module's attribute `own_dtypes` {name: dtype} says which have a type of
+    their own. A module with a method `receive(name, tensor)` may take the numbers of a parameter or buffer instead of
+    the tensor; it then returns True, and must not keep the tensor.
     Raises one `WeightsError` that lists all that is missing, unexpected, misshapen or of another kind; the module is
     then unchanged.
     """
@@ -85,7 +85,7 @@ def load_into(
         if name is not None:
             place = device(slot.names[0]) if callable(device) else torch.device(device)
             loaded = _fill(slot, name, source=source, dtype=dtype, device=place)
-            if loaded.is_floating_point():
+            if loaded.is_floating_point() and _own_dtype(slot) is None:
                 sizes[loaded.dtype] = sizes.get(loaded.dtype, 0) + loaded.numel()
     if declared:
         logger("weights").warning(
@@ -124,19 +124,17 @@ def _fill(
 ) -> Tensor:
     """Give one slot its tensor, or without a `device` its type alone, and return what it holds now."""
     old, stored = slot.tensor, source.entries()[name].dtype
+    wanted = _own_dtype(slot) or ((dtype or stored) if stored.is_floating_point else old.dtype)
+    if all(hasattr(owner, "receive") for owner, _ in slot.owners) and all(
+        # Borrowed anew for each, so that the file's pages leave memory as soon as it has taken the numbers.
+        owner.receive(leaf, source.borrow(name).to(device if old.is_meta else old.device))  # type: ignore[operator]
+        for owner, leaf in slot.owners
+    ):
+        return torch.empty(old.shape, dtype=wanted, device="meta")
     if not old.is_meta:
         with torch.no_grad():
             old.copy_(source.borrow(name))
         return old
-    wanted = (dtype or stored) if stored.is_floating_point else old.dtype
-    if all(hasattr(owner, "receive") for owner, _ in slot.owners) and all(
-        # Borrowed anew for each, so that the file's pages leave memory as soon as it has taken the numbers.
-        owner.receive(leaf, source.borrow(name).to(device))  # type: ignore[operator]
-        for owner, leaf in slot.owners
-    ):
-        return torch.empty_like(old, dtype=wanted)
-    if any(leaf in getattr(owner, "float32", ()) for owner, leaf in slot.owners):
-        wanted = torch.float32
     if device is None:
         tensor = torch.empty(old.shape, dtype=wanted, device="meta")  # a function of "meta" tensors loads a compiler
     elif wanted == stored and device.type == "cpu":
@@ -149,6 +147,12 @@ def _fill(
     for owner, leaf in slot.owners:
         setattr(owner, leaf, tensor)
     return tensor
+
+
+def _own_dtype(slot: _Slot) -> torch.dtype | None:
+    """The type that a module wants for a tensor whatever the model's; None where it follows the model."""
+    own = (getattr(owner, "own_dtypes", {}).get(leaf) for owner, leaf in slot.owners)
+    return next((dtype for dtype in own if dtype is not None), None)
 
 
 def _problems(slots: list[_Slot], missing: list[str], *, source: Translated, rules: Rules) -> str:

@@ -7,6 +7,9 @@ rows the matrix is made dense and multiplied as usual. The kernels take bfloat16
 it; many are not. Factors and offsets are rounded to bfloat16 before the numbers are: both ways see the same matrix.
 Prepacked bfloat16 holds the numbers as they are, and spares ATen to reorder them in every call.
 
+A state dict, and with it a file, holds few-bit numbers row by row, whatever order this CPU reads them in. A matrix made
+of one on "meta" has no numbers yet: a load brings them.
+
 Shapes: O outputs, I inputs, G = I / 32 groups, N rows of input.
 """
 
@@ -14,7 +17,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import TYPE_CHECKING, Literal, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +43,10 @@ class Matrix(nn.Module):
         """Of the shape of a matrix (O, I)."""
         super().__init__()
         self.shape = (weight.shape[0], weight.shape[1])
+
+    def _hold(self, name: str, like: Tensor, shape: tuple[int, ...], dtype: torch.dtype) -> None:
+        """A buffer to be filled, where `like` is."""
+        self.register_buffer(name, torch.empty(shape, dtype=dtype, device=like.device))
 
     @property
     def size(self) -> int:
@@ -83,15 +91,16 @@ class Int8(Matrix):
 
     title = "quantised to int8"
     few = 16
+    own_dtypes = MappingProxyType({"factors": torch.bfloat16})
     numbers: Tensor
     factors: Tensor
 
     def __init__(self, weight: Tensor) -> None:
         """From a floating matrix (O, I)."""
         super().__init__(weight)
-        self.register_buffer("numbers", weight.new_empty(weight.shape, dtype=torch.int8))
-        self.register_buffer("factors", weight.new_empty(weight.shape[0], dtype=torch.bfloat16))
-        for rows in _parts(weight):
+        self._hold("numbers", weight, self.shape, torch.int8)
+        self._hold("factors", weight, self.shape[:1], torch.bfloat16)
+        for rows in _parts(self.shape, of=weight):
             part = weight[rows].float()
             self.factors[rows] = factors = _positive(part.abs().amax(dim=1) / 127)
             self.numbers[rows] = (part / factors.float()[:, None]).round_().clamp_(-127, 127)
@@ -122,6 +131,7 @@ class Int4(Matrix):
 
     title = "quantised to int4"
     few = 64
+    own_dtypes = MappingProxyType({"scales": torch.bfloat16})
     numbers: Tensor
     scales: Tensor
 
@@ -132,14 +142,35 @@ class Int4(Matrix):
             raise OptionError(f"int4 groups {GROUP} neighbours of a row, but the matrix has rows of {weight.shape[1]}.")
         self.order = _order(self.shape[0]) if weight.device.type == "cpu" else None
         pack = _adjacent if self.order is None else _packed
-        self.register_buffer("numbers", weight.new_empty(self.shape[0], self.shape[1] // 2, dtype=torch.uint8))
-        shape = (self.shape[1] // GROUP, self.shape[0], 2)
-        self.register_buffer("scales", weight.new_empty(shape, dtype=torch.bfloat16))
-        for rows in _parts(weight):
+        self._hold("numbers", weight, (self.shape[0], self.shape[1] // 2), torch.uint8)
+        self._hold("scales", weight, (self.shape[1] // GROUP, self.shape[0], 2), torch.bfloat16)
+        for rows in _parts(self.shape, of=weight):
             levels, factors, offsets = _levels(weight[rows].float())
             self.numbers[rows] = pack(levels)
             # (O, G) twice -> (G, O, 2)
             self.scales[:, rows] = torch.stack((factors, offsets), dim=-1).transpose(0, 1)
+
+    def receive(self, name: str, tensor: Tensor) -> bool:
+        """Take `numbers` that lie row by row, into the order of this CPU; whether it was they and there is one."""
+        order = _order(self.shape[0]) if tensor.device.type == "cpu" else None
+        if name != "numbers" or order is None:
+            self.order = None if name == "numbers" else self.order
+            return False
+        self.numbers, self.order = torch.empty_like(tensor), order
+        for rows in _parts(self.shape, of=tensor):
+            self.numbers[rows] = _packed(_spread(tensor[rows]).int())
+        return True
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        if self.order is not None and not self.numbers.is_meta:
+            destination[f"{prefix}numbers"] = _adjacent(self._columns().T)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *others: Any) -> None:
+        given = state_dict.get(f"{prefix}numbers")
+        taken = given is not None and given.shape == self.numbers.shape and self.receive("numbers", given.cpu())
+        rest = {**state_dict, f"{prefix}numbers": self.numbers} if taken else state_dict
+        super()._load_from_state_dict(rest, prefix, *others)
 
     def dense(self, dtype: torch.dtype) -> Tensor:
         levels = self._columns().float().view(-1, GROUP, self.shape[0])  # (I, O) -> (G, 32, O)
@@ -150,8 +181,7 @@ class Int4(Matrix):
         """The numbers plus 8, uint8 (I, O)."""
         rows, columns = self.shape
         if self.order is None:
-            # (O, I / 2) -> (O, I / 2, 2) -> (O, I) -> (I, O)
-            return torch.stack((self.numbers & 15, self.numbers >> 4), dim=-1).flatten(1).T
+            return _spread(self.numbers).T
         block = len(self.order)
         # blocks of rows, each column by column: (O / block, I, block / 2) -> low halves, then high ones (…, block)
         pairs = self.numbers.view(rows // block, columns, block // 2)
@@ -261,13 +291,13 @@ def _positive(factors: Tensor) -> Tensor:
     return torch.where(rounded.float() < factors, above, rounded).clamp(min=torch.finfo(torch.bfloat16).tiny)
 
 
-def _parts(weight: Tensor) -> Iterator[slice]:
-    """The rows in parts of whole blocks and about a million bytes of float32.
+def _parts(shape: tuple[int, int], *, of: Tensor) -> Iterator[slice]:
+    """The rows of `of` in parts of whole blocks and about a million bytes of float32; none where it is on "meta".
 
     So small are then all tensors that are made on the way, and memory does not end in holes of their size.
     """
-    step = max(BLOCK, (1 << 18) // max(weight.shape[1], 1) // BLOCK * BLOCK)
-    return (slice(start, start + step) for start in range(0, weight.shape[0], step))
+    step = max(BLOCK, (1 << 18) // max(shape[1], 1) // BLOCK * BLOCK)
+    return (slice(start, start + step) for start in range(0, 0 if of.is_meta else shape[0], step))
 
 
 def _levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -283,6 +313,12 @@ def _levels(weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 def _adjacent(levels: Tensor) -> Tensor:
     """Levels from 0 to 15, (O, I) -> uint8 (O, I / 2), neighbours in one byte, the first in its low half."""
     return (levels[:, ::2] | levels[:, 1::2] << 4).to(torch.uint8)
+
+
+def _spread(numbers: Tensor) -> Tensor:
+    """The inverse of `_adjacent`: uint8 (O, I / 2) -> (O, I)."""
+    # (O, I / 2) -> (O, I / 2, 2) -> (O, I)
+    return torch.stack((numbers & 15, numbers >> 4), dim=-1).flatten(1)
 
 
 def _packed(levels: Tensor) -> Tensor:
