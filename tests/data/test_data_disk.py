@@ -196,6 +196,31 @@ def test_folders_that_are_no_data_sets(tmp_path: Path) -> None:
         load(tmp_path / "dict")
 
 
+def test_descriptions_that_are_damaged(tmp_path: Path) -> None:
+    folder = tmp_path / "d"
+    DatasetDict({"a": Dataset.from_dict({"x": [1]})}).save_to_disk(folder)
+    state = folder / "a" / "state.json"
+    whole = state.read_text(encoding="utf-8")
+    for text, said in (
+        (whole[:9], r"state.json is not valid JSON \(.*\). Save the data set again.$"),
+        ("[]", "state.json was not written by save_to_disk: it has no '_data_files'.$"),
+        ('{"epoch": 1}', "state.json was not written by save_to_disk: it has no '_data_files'.$"),
+    ):
+        state.write_text(text, encoding="utf-8")
+        with pytest.raises(DataError, match=said):
+            load(folder)
+    state.write_text(whole, encoding="utf-8")
+    (folder / "a" / "dataset_info.json").write_text("[]", encoding="utf-8")
+    with pytest.raises(DataError, match="dataset_info.json was not written by save_to_disk.$"):
+        load(folder)
+    state.unlink()
+    with pytest.raises(DataError, match="a is incomplete: state.json is missing.$"):
+        load(folder)
+    (folder / "dataset_dict.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(DataError, match="dataset_dict.json was not written by save_to_disk: it has no 'splits'.$"):
+        load(folder)
+
+
 def test_a_description_must_not_lead_outside(tmp_path: Path) -> None:
     Dataset.from_dict({"a": [1]}).save_to_disk(tmp_path / "d")
     Dataset.from_dict({"a": [2]}).save_to_disk(tmp_path / "secret")

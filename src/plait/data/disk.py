@@ -208,7 +208,7 @@ def _loaded_folder(folder: Path, *, title: object, in_memory: bool, named: bool)
     from plait.data.dataset_dict import DatasetDict
 
     if (folder / "dataset_dict.json").is_file():
-        splits = json.loads((folder / "dataset_dict.json").read_text(encoding="utf-8"))["splits"]
+        splits = _description(folder / "dataset_dict.json", needed="splits")["splits"]
         return DatasetDict(
             {name: read_folder(_inside(folder, name), in_memory=in_memory, named=named) for name in splits}
         )
@@ -239,13 +239,9 @@ def read_folder(folder: Path, *, in_memory: bool = False, named: bool = True) ->
     """One data set from its folder. `named=False`: the files lose their names before the data set is used."""
     from plait.data.dataset import Dataset as Made
 
-    state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+    state = _description(folder / "state.json", needed="_data_files")
     described = folder / "dataset_info.json"
-    info = (
-        DatasetInfo.from_json(json.loads(described.read_text(encoding="utf-8")))
-        if described.is_file()
-        else DatasetInfo()
-    )
+    info = DatasetInfo.from_json(_description(described)) if described.is_file() else DatasetInfo()
     paths = [_inside(folder, item["filename"]) for item in state["_data_files"]]
     for path in paths:
         if not path.is_file():
@@ -265,6 +261,19 @@ def read_folder(folder: Path, *, in_memory: bool = False, named: bool = True) ->
     kind = state.get("_format_type")
     format = Format(kind_named(kind), shown, bool(state.get("_output_all_columns")), state.get("_format_kwargs") or {})
     return Made(table, info, split=state.get("_split"), features=features, format=format)
+
+
+def _description(path: Path, *, needed: str | None = None) -> dict[str, Any]:
+    """What a JSON file beside the data says; raises `DataError` when it is missing, damaged or lacks `needed`."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"{path.parent} is incomplete: {path.name} is missing.") from error
+    except ValueError as error:
+        raise DataError(f"{path} is not valid JSON ({error}). Save the data set again.") from error
+    if not isinstance(found, dict) or (needed is not None and needed not in found):
+        raise DataError(f"{path} was not written by save_to_disk{f': it has no {needed!r}' if needed else ''}.")
+    return found
 
 
 def _features(info: DatasetInfo, paths: list[Path]) -> Features:

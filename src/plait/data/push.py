@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,25 +68,21 @@ def push_to_hub(
     """
     if max_shard_size is not None and num_shards is not None:
         raise OptionError("Give max_shard_size or num_shards, not both.")
-    name = split or self.split or "train"
-    return _push(
-        {str(name): self},
-        repo_id,
-        config_name,
+    name = str(split or self.split or "train")
+    return _Upload(
+        splits={name: self},
+        config_name=config_name,
         set_default=bool(set_default),
         data_dir=data_dir,
-        message=commit_message,
-        description=commit_description,
-        private=private,
-        token=token,
-        revision=revision,
+        commit_message=commit_message,
+        commit_description=commit_description,
         create_pr=bool(create_pr),
         max_shard_size=max_shard_size,
-        num_shards={str(name): num_shards},
-        embed=embed_external_files,
+        num_shards={name: num_shards},
+        embed_external_files=embed_external_files,
         num_proc=num_proc,
         whole=False,
-    )
+    ).to(repo_id, private=private, token=token, revision=revision)
 
 
 def push_dict_to_hub(
@@ -120,134 +117,129 @@ def push_dict_to_hub(
     for name, dataset in self.items():
         if dataset.features != first.features:
             raise DataError(f"All splits need the same columns, but {next(iter(self))!r} and {name!r} differ.")
-    return _push(
-        dict(self),
-        repo_id,
-        config_name,
+    return _Upload(
+        splits=dict(self),
+        config_name=config_name,
         set_default=bool(set_default),
         data_dir=data_dir,
-        message=commit_message,
-        description=commit_description,
-        private=private,
-        token=token,
-        revision=revision,
+        commit_message=commit_message,
+        commit_description=commit_description,
         create_pr=bool(create_pr),
         max_shard_size=max_shard_size,
         num_shards=dict(num_shards or {}),
-        embed=embed_external_files,
+        embed_external_files=embed_external_files,
         num_proc=num_proc,
         whole=True,
-    )
+    ).to(repo_id, private=private, token=token, revision=revision)
 
 
-def _push(
-    splits: Mapping[str, Dataset],
-    repo_id: str,
-    config_name: str,
-    *,
-    set_default: bool,
-    data_dir: str | None,
-    message: str | None,
-    description: str | None,
-    private: bool | None,
-    token: str | None,
-    revision: str | None,
-    create_pr: bool,
-    max_shard_size: str | int | None,
-    num_shards: Mapping[str, int | None],
-    embed: bool,
-    num_proc: int | None,
-    whole: bool,
-) -> Any:
-    from plait.hub.upload import Destination
+@dataclass(frozen=True, kw_only=True)
+class _Upload:
+    """What is uploaded, and how; `whole`: the splits are all that the configuration has."""
 
-    if config_name == "data":
-        raise OptionError("A configuration cannot be called 'data': that is the folder of the one called 'default'.")
-    for name in splits:
-        if not _SPLIT.fullmatch(name):
-            raise OptionError(f"A split is called with letters, digits, '_' and single dots, not {name!r}.")
-    folder_name = (data_dir or ("data" if config_name == "default" else config_name)).strip("/")
-    destination = Destination(repo_id, token=token, revision=revision)
-    with tempfile.TemporaryDirectory(prefix="plait-push-") as scratch:
-        files: dict[str, dict[str, Path]] = {}
-        for name, dataset in splits.items():
-            limit = None if num_shards.get(name) is not None else max_shard_size
-            count = shards_of(dataset, max_shard_size=limit, num_shards=num_shards.get(name), num_proc=num_proc)
-            folder = Path(scratch) / name
-            folder.mkdir()
-            written = _written(dataset, folder, name, count, embed=embed, threads=num_proc or 1)
-            files[name] = {f"{folder_name}/{path.name}": path for path in written}
-        destination.open(private=private)
-        update = {
-            "config_name": config_name,
-            "data_dir": folder_name,
-            "features": next(iter(splits.values())).features,
-            "set_default": set_default,
-            "whole": whole,
-        }
-        return _committed(destination, splits, files, update, message or "Upload dataset", description, create_pr)
+    splits: Mapping[str, Dataset]
+    config_name: str
+    set_default: bool
+    data_dir: str | None
+    commit_message: str | None
+    commit_description: str | None
+    create_pr: bool
+    max_shard_size: str | int | None
+    num_shards: Mapping[str, int | None]
+    embed_external_files: bool
+    num_proc: int | None
+    whole: bool
 
+    def __post_init__(self) -> None:
+        if self.config_name == "data":
+            raise OptionError(
+                "A configuration cannot be called 'data': that is the folder of the one called 'default'."
+            )
+        for name in self.splits:
+            if not _SPLIT.fullmatch(name):
+                raise OptionError(f"A split is called with letters, digits, '_' and single dots, not {name!r}.")
 
-def _committed(
-    destination: Destination,
-    splits: Mapping[str, Dataset],
-    files: Mapping[str, Mapping[str, Path]],
-    update: Mapping[str, Any],
-    message: str,
-    description: str | None,
-    create_pr: bool,
-) -> Any:
-    """One commit of the files and the README, on top of what is there; anew when another commit came between."""
-    from plait.hub.upload import Moved
+    @property
+    def folder(self) -> str:
+        """Where the files lie in the repository."""
+        return (self.data_dir or ("data" if self.config_name == "default" else self.config_name)).strip("/")
 
-    additions: dict[str, Path | bytes] = {path: file for group in files.values() for path, file in group.items()}
-    for _ in range(_TRIES):
-        seen = destination.look()
-        uploaded, gone = {}, []
-        for name, dataset in splits.items():
-            old = _files_of(seen, update["data_dir"], name)
-            gone += [path for path in old if path not in additions]
-            uploaded[name] = Uploaded(
+    def to(self, repo_id: str, *, private: bool | None, token: str | None, revision: str | None) -> Any:
+        """Write the files, and upload them in one commit."""
+        from plait.hub.upload import Destination
+
+        destination = Destination(repo_id, token=token, revision=revision)
+        with tempfile.TemporaryDirectory(prefix="plait-push-") as scratch:
+            files = {name: self._written(name, Path(scratch) / name) for name in self.splits}
+            destination.open(private=private)
+            return self._committed(destination, files)
+
+    def _written(self, split: str, scratch: Path) -> dict[str, Path]:
+        """The rows of a split in Parquet files, by their paths in the repository."""
+        dataset, shards = self.splits[split], self.num_shards.get(split)
+        limit = None if shards is not None else self.max_shard_size
+        count = shards_of(dataset, max_shard_size=limit, num_shards=shards, num_proc=self.num_proc)
+        scratch.mkdir()
+        paths = [scratch / f"{split}-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
+        with bar(f"write {split}", total=len(dataset), unit="rows") as progress:
+
+            def write(index: int) -> None:
+                part = dataset.shard(count, index)
+                write_parquet(part, paths[index], embed=self.embed_external_files)
+                progress.advance(len(part))
+
+            with ThreadPoolExecutor(self.num_proc or 1) as pool:
+                list(pool.map(write, range(count)))
+        return {f"{self.folder}/{path.name}": path for path in paths}
+
+    def _committed(self, destination: Destination, files: Mapping[str, Mapping[str, Path]]) -> Any:
+        """One commit of the files and the README, on top of what is there; anew when another commit came between."""
+        from plait.hub.upload import Moved
+
+        additions: dict[str, Path | bytes] = {path: file for group in files.values() for path, file in group.items()}
+        for _ in range(_TRIES):
+            seen = destination.look()
+            old = {name: _files_of(seen, self.folder, name) for name in self.splits}
+            card = updated_card(destination.text("README.md", seen), self._update(files, old, seen))
+            try:
+                return destination.commit(
+                    {**additions, "README.md": card.encode()},
+                    [path for paths in old.values() for path in paths if path not in additions],
+                    seen=seen,
+                    message=self.commit_message or "Upload dataset",
+                    description=self.commit_description,
+                    create_pr=self.create_pr,
+                )
+            except Moved as moved:
+                log.info("%s, so the upload is tried again", moved)
+        raise HubError(f"{destination.name} was changed by others {_TRIES} times during the upload. Try again later.")
+
+    def _update(self, files: Mapping[str, Mapping[str, Path]], old: Mapping[str, Sequence[str]], seen: Seen) -> Update:
+        """What the README says anew."""
+        uploaded = {
+            name: Uploaded(
                 rows=len(dataset),
                 bytes_of_rows=dataset.table.nbytes,
                 bytes_of_files=sum(file.stat().st_size for file in files[name].values()),
-                bytes_replaced=sum(seen.files[path] for path in old),
+                bytes_replaced=sum(seen.files[path] for path in old[name]),
             )
-        change = Update(**update, splits=uploaded, files=tuple(seen.files))
-        card = updated_card(destination.text("README.md", seen), change)
-        try:
-            return destination.commit(
-                {**additions, "README.md": card.encode()},
-                gone,
-                seen=seen,
-                message=message,
-                description=description,
-                create_pr=create_pr,
-            )
-        except Moved as moved:
-            log.info("%s, so the upload is tried again", moved)
-    raise HubError(f"{destination.name} was changed by others {_TRIES} times during the upload. Try again later.")
+            for name, dataset in self.splits.items()
+        }
+        return Update(
+            config_name=self.config_name,
+            data_dir=self.folder,
+            features=next(iter(self.splits.values())).features,
+            set_default=self.set_default,
+            whole=self.whole,
+            splits=uploaded,
+            files=tuple(seen.files),
+        )
 
 
 def _files_of(seen: Seen, folder: str, split: str) -> list[str]:
     """The files of a split that are there already."""
     pattern = re.compile(rf"{re.escape(f'{folder}/{split}-')}\d{{5}}-of-\d{{5}}.*\.parquet")
     return [path for path in seen.files if pattern.fullmatch(path)]
-
-
-def _written(dataset: Dataset, folder: Path, split: str, count: int, *, embed: bool, threads: int) -> list[Path]:
-    """The rows in `count` Parquet files."""
-    paths = [folder / f"{split}-{index:05d}-of-{count:05d}.parquet" for index in range(count)]
-    with bar(f"write {split}", total=len(dataset), unit="rows") as progress:
-
-        def write(index: int) -> None:
-            part = dataset.shard(count, index)
-            write_parquet(part, paths[index], embed=embed)
-            progress.advance(len(part))
-
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(write, range(count)))
-    return paths
 
 
 def write_parquet(dataset: Dataset, path: Path, *, embed: bool) -> None:

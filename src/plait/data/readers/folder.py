@@ -36,6 +36,7 @@ class FolderReader(Reader):
     REFUSED = {"filters": "filter the rows afterwards with filter()"}
     COLUMN: ClassVar[str] = ""
     SUFFIXES: ClassVar[tuple[str, ...]] = ()
+    FEATURE: ClassVar[FeatureType]  # of a file
 
     drop_labels: bool | None = None
     drop_metadata: bool | None = None
@@ -48,11 +49,6 @@ class FolderReader(Reader):
         self._described = [] if self.drop_metadata else [path for path in self.files if path.name in names]
         self._media = [path for path in self.files if path.suffix.lower() in self.SUFFIXES]
         self._kinds: dict[str, FeatureType] = {}
-
-    @classmethod
-    def feature(cls) -> FeatureType:
-        """The feature of a file."""
-        raise NotImplementedError
 
     @classmethod
     def common(cls, files: list[Path], features: Features | None, options: Mapping[str, Any]) -> Features | None:
@@ -70,7 +66,7 @@ class FolderReader(Reader):
             one_depth = len({len(path.parts) for path in media}) == 1
             # folders that are called after splits say which split their files belong to, and nothing else
             drop = not (len(labels) > 1 and one_depth) or all(split_in([label]) for label in labels)
-        found: dict[str, FeatureType] = {cls.COLUMN: cls.feature()}
+        found: dict[str, FeatureType] = {cls.COLUMN: cls.FEATURE}
         return Features(found if drop else {**found, "label": ClassLabel(names=labels)})
 
     @property
@@ -81,7 +77,7 @@ class FolderReader(Reader):
         if self._described:
             yield from self._with_metadata()
             return
-        features = self.features or Features({self.COLUMN: self.feature()})
+        features = self.features or Features({self.COLUMN: self.FEATURE})
         for start in range(0, len(self._media), _ROWS):
             files = self._media[start : start + _ROWS]
             block: dict[str, Any] = {}
@@ -139,7 +135,7 @@ class FolderReader(Reader):
                     keep[row] = False  # of another split
                 shown = [None if each is None else str(each) for each in paths]
                 values.append((shown if value is not None else None) if several else shown[0])
-            kind = List(self.feature()) if several else self.feature()
+            kind = List(self.FEATURE) if several else self.FEATURE
             columns[name] = (target, kind, values)
         return keep, columns
 
@@ -178,10 +174,7 @@ class ImageFolderReader(FolderReader):
 
     COLUMN = "image"
     SUFFIXES = IMAGES
-
-    @classmethod
-    def feature(cls) -> FeatureType:
-        return Image()
+    FEATURE = Image()
 
 
 @dataclass
@@ -190,7 +183,4 @@ class AudioFolderReader(FolderReader):
 
     COLUMN = "audio"
     SUFFIXES = SOUNDS
-
-    @classmethod
-    def feature(cls) -> FeatureType:
-        return Audio()
+    FEATURE = Audio()
