@@ -251,6 +251,9 @@ def test_broken_merges(tmp_path: Path) -> None:
     (tmp_path / "merges.txt").write_text(merges + "Ġ\n", encoding="utf-8")
     with pytest.raises(TokenizerError, match=r"Line \d+ of .*merges\.txt is 'Ġ'; a merge is two tokens with a space"):
         Tokenizer.from_folder(tmp_path)
+    (tmp_path / "vocab.json").write_text('{"a</w>": 0,')
+    with pytest.raises(TokenizerError, match=r"vocab.json is not valid JSON: .* Fetch or write the file again"):
+        Tokenizer.from_folder(tmp_path)
     (tmp_path / "vocab.json").write_text('{"a</w>": 0, "a": 1}')
     with pytest.raises(TokenizerError, match=r"is not a byte-level vocabulary: it lacks the letters .*\(CLIP, CTRL"):
         Tokenizer.from_folder(tmp_path)

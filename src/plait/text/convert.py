@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from plait.disk import left_behind
 from plait.errors import NotFoundError, TokenizerError
 from plait.text import merges, sentencepiece
 from plait.text.letters import letters_of_bytes, spelled
+from plait.text.load import read_json
 from plait.text.sentencepiece import CONTROL, NORMAL, Model, Piece
 from plait.text.special import content
 from plait.text.splits import LLAMA3, SPLITS, by_regex, gpt2
@@ -113,7 +113,7 @@ def wordpiece(
 
 def byte_level(folder: Path, config: Config, stem: str) -> Crate:
     """vocab.json and merges.txt."""
-    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    vocabulary = read_json(folder / "vocab.json")
     absent = [letter for letter in letters_of_bytes() if letter not in vocabulary]
     if absent:
         raise TokenizerError(

@@ -9,7 +9,6 @@ A table is a DataFrame, {column: cells}, or a list of {column: cell}. Cells that
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from plait.disk import replaced, write_json
 from plait.errors import OptionError, TokenizerError
 from plait.text import options, pad, quantities
 from plait.text.encoding import BatchEncoding
+from plait.text.load import read_json
 from plait.text.tokenizer import Tokenizer
 
 KINDS = ("segment_ids", "column_ids", "row_ids", "prev_labels", "column_ranks", "inv_column_ranks", "numeric_relations")
@@ -286,7 +286,7 @@ class TableTokenizer:
         """The tokenizer's files, with the settings of tables, and vocab.txt, which transformers' tokenizer reads."""
         folder = Path(save_directory)
         paths = self.tokenizer.save_pretrained(folder)
-        config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+        config = read_json(folder / "tokenizer_config.json")
         own = ("cell_trim_length", "max_column_id", "max_row_id", "strip_column_names")
         config |= {"tokenizer_class": CLASS, **{name: getattr(self, name) for name in own}}
         write_json(folder / "tokenizer_config.json", config)
@@ -333,5 +333,4 @@ def reads_tables(tokenizer: Tokenizer, folder: Path) -> bool:
     kind = tokenizer.init_kwargs.get("tokenizer_class")
     if kind is not None:
         return bool(kind in (CLASS, "TapasTokenizerFast"))
-    config = folder / "config.json"
-    return config.is_file() and json.loads(config.read_text(encoding="utf-8")).get("model_type") == "tapas"
+    return read_json(folder / "config.json").get("model_type") == "tapas"
