@@ -11,13 +11,14 @@ import pytest
 
 SOURCE = Path(__file__).resolve().parent.parent / "src" / "plait"
 
-BASE = {"errors", "settings", "console", "lazy", "disk"}
+BASE = {"errors", "settings", "console", "lazy", "disk", "flat"}
 ALLOWED: dict[str, set[str]] = {
     "errors": BASE,
     "settings": BASE,
     "console": BASE,
     "lazy": BASE,
     "disk": BASE,
+    "flat": BASE,
     "hub": BASE,
     "text": BASE,
     "media": BASE,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from plait import flat
 from plait.console import Bar
 from plait.data.asynchronous import CALLS, Gather, called_for
 from plait.data.encode import natural, own_copy
@@ -208,8 +209,10 @@ def _over_batches(
         blocks = [source.reader.block(start, min(start + size, last)) for start in range(first, last, size)]
         batches = [source.batch(block) for block in blocks]
         numbers: list[Any] = [range(block.start, block.stop) for block in blocks]
-        # a list of numbers per batch only for a function that wants one
-        yield blocks, batches, call.over(batches, [*map(list, numbers)] if call.with_indices else numbers)
+        with flat.welcome():
+            # a list of numbers per batch only for a function that wants one
+            results = call.over(batches, [*map(list, numbers)] if call.with_indices else numbers)
+        yield blocks, batches, results
 
 
 def test_rows(dataset: Dataset, call: Call, size: int | None, rows: range, progress: Bar) -> Any:

@@ -11,12 +11,14 @@ from itertools import chain, repeat
 from operator import attrgetter, is_, itemgetter
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pyarrow as pa
 
 from plait.data.encode import natural
 from plait.data.lazy import Block, LazyDict
 from plait.data.outcome import Taker
 from plait.errors import DataError
+from plait.flat import Flat
 
 if TYPE_CHECKING:
     from plait.data.apply import Source
@@ -181,7 +183,7 @@ def take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: T
             f"A batched function for map returns a dict of lists, or None to change nothing."
         )
     itself = result is batch and isinstance(batch, LazyDict)
-    fields = dict(dict.items(batch)) if itself else dict(result)
+    fields = dict(dict.items(batch)) if itself else _fields(result)
     deleted = [name for name in outcome.kept if isinstance(batch, LazyDict) and batch.deleted(name)]
     count = _count(fields, block, kept=[name for name in outcome.kept if name not in fields and name not in deleted])
     if source.plain and not itself and count == len(block):
@@ -199,6 +201,23 @@ def take_batch(source: Source, block: Block, batch: Any, result: Any, outcome: T
             unchanged.append(name)
     gone = [name for name in deleted if name not in given]
     outcome.add(block, given, count=count, unchanged=unchanged, gone=gone)
+
+
+def _fields(result: Any) -> dict[str, Any]:
+    """The columns of a result. What a tokenizer made and nobody looked at comes as arrays, without a list per row."""
+    if not hasattr(type(result), "flat_columns"):
+        return dict(result)
+    columns = result.flat_columns()
+    return {name: _array_of(column) if isinstance(column, Flat) else column for name, column in columns.items()}
+
+
+def _array_of(column: Flat) -> Any:
+    """The list array that the lists of a column become."""
+    offsets = np.concatenate([[0], np.cumsum(column.lengths, dtype=np.int64)])
+    numbers = pa.array(column.numbers().astype(np.int64, copy=False))
+    if offsets[-1] >= 2**31:
+        return pa.LargeListArray.from_arrays(pa.array(offsets), numbers)
+    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), numbers)
 
 
 def _count(fields: Mapping[str, Any], block: Block, *, kept: list[str]) -> int:

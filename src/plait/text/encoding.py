@@ -2,14 +2,17 @@
 
 It is a real `dict`, so `**batch`, `json.dumps` and every isinstance check work. Details that most calls never look at
 (offsets, word ids, tokens) are not stored: they are worked out from the texts when the first of them is asked for.
+`FlatEncoding` is the same for a caller who stores the columns without a look at them: it has no lists yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Lock
 from typing import Any, NoReturn
 
 from plait.errors import TokenizerError, nearest
+from plait.flat import Flat
 from plait.text import pad
 from plait.text.frame import CharSpan, Encoding, TokenSpan
 
@@ -163,3 +166,61 @@ class BatchEncoding(dict[str, Any]):
                 # NumPy arrays (2.x) have `device` and no `to`, so they stay.
                 self[key] = column.to(device=device, non_blocking=non_blocking)
         return self
+
+
+class FlatEncoding(BatchEncoding):
+    """An encoding whose columns may be `Flat`, until the first look at anything in it: then it is a `BatchEncoding`.
+
+    What only writes (`batch["labels"] = …`, `del`, `update`, `|=`) and what asks for names (`in`, `len`) is no look.
+    """
+
+    def __init__(self, data: Mapping[str, Any], encoding: Details | None = None) -> None:
+        super().__init__(data, encoding)
+        self._looking = Lock()
+
+    def flat_columns(self) -> dict[str, Any]:
+        """The columns as they are stored, without a look at them."""
+        return dict(dict.items(self))
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ("update", "flat_columns", "__class__"):
+            return object.__getattribute__(self, name)
+        return getattr(_looked_at(self), name)
+
+    # Python finds these without asking for an attribute.
+
+    def __getitem__(self, item: Any) -> Any:
+        return _looked_at(self)[item]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_looked_at(self))
+
+    def __reversed__(self) -> Iterator[str]:
+        return reversed(_looked_at(self))
+
+    def __eq__(self, other: object) -> bool:
+        return _looked_at(self) == other
+
+    def __ne__(self, other: object) -> bool:
+        return _looked_at(self) != other
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __or__(self, other: Any) -> Any:
+        return _looked_at(self) | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | _looked_at(self)
+
+    def __repr__(self) -> str:
+        return repr(_looked_at(self))
+
+
+def _looked_at(encoding: FlatEncoding) -> BatchEncoding:
+    """The encoding with lists in it, and of the class that it seems to have. Threads wait for the first that looks."""
+    with object.__getattribute__(encoding, "_looking"):
+        for name, column in list(dict.items(encoding)):
+            if isinstance(column, Flat):
+                dict.__setitem__(encoding, name, column.lists())
+        encoding.__class__ = BatchEncoding  # type: ignore[assignment]
+    return encoding

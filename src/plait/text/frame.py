@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from plait.text.packed import pack
+
 if TYPE_CHECKING:
     from plait.text.engine import Raw
 
@@ -64,26 +66,31 @@ class Frame:
         return not any(part.type_id for part in self.parts)
 
     @cached_property
-    def _steps(self) -> list[tuple[int | None, list[int]]]:
-        return [(None, [part.id]) if isinstance(part, Special) else (part.sequence, []) for part in self.parts]
+    def _packed_parts(self) -> list[bytes | int]:
+        """For each part a packed row of its own, or the number of the sequence that comes there."""
+        return [pack([part.id]) if isinstance(part, Special) else part.sequence for part in self.parts]
 
     @cached_property
-    def _ends(self) -> tuple[list[int], list[int]] | None:
+    def _ends(self) -> tuple[bytes, bytes] | None:
         """The special tokens before and after the slot, when there is one slot."""
         slots = [place for place, part in enumerate(self.parts) if isinstance(part, Slot)]
         if len(slots) != 1:
             return None
         ids = [part.id if isinstance(part, Special) else 0 for part in self.parts]
-        return ids[: slots[0]], ids[slots[0] + 1 :]
+        return pack(ids[: slots[0]]), pack(ids[slots[0] + 1 :])
+
+    def packed(self, sequences: Sequence[bytes]) -> bytes:
+        """The packed row whose slots hold `sequences`."""
+        if self._ends is not None:
+            before, after = self._ends
+            return before + sequences[0] + after
+        return b"".join([sequences[part] if isinstance(part, int) else part for part in self._packed_parts])
 
     def ids(self, sequences: Sequence[list[int]]) -> list[int]:
         """The ids of a row whose slots hold `sequences`."""
-        if self._ends is not None:
-            before, after = self._ends
-            return [*before, *sequences[0], *after]
         row: list[int] = []
-        for sequence, special in self._steps:
-            row += special if sequence is None else sequences[sequence]
+        for part in self.parts:
+            row += [part.id] if isinstance(part, Special) else sequences[part.sequence]
         return row
 
     def special_mask(self, lengths: Sequence[int]) -> list[int]:

@@ -15,11 +15,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any
 
 import tokenizers
 
+from plait.text.packed import pack
 from plait.text.splits import GPT4O, LLAMA3, QWEN2, QWEN35, SEED_CODER, TEKKEN
 
 _SPACED = {GPT4O, LLAMA3, QWEN2, QWEN35, SEED_CODER, TEKKEN}
@@ -38,7 +38,7 @@ class Memory:
 
     def __init__(self, crate: tokenizers.Tokenizer, *, spaced: bool) -> None:
         self._crate, self._spaced = crate, spaced
-        self._known: dict[str, list[int]] = {}
+        self._known: dict[str, bytes] = {}
         self._room = _ROOM
         self._seen = self._new = 0
         self.quick = True
@@ -46,8 +46,8 @@ class Memory:
     def __reduce__(self) -> tuple[Any, ...]:
         return _restored, (self._crate, self._spaced)
 
-    def ids(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of every text, without special tokens around it; equal to the crate's."""
+    def packed(self, texts: Sequence[str]) -> list[bytes]:
+        """The ids of every text as a packed row, without special tokens around it; equal to the crate's."""
         rows = [self._pieces(text) for text in texts]
         known = self._known
         missing = set[str]().union(*(row for row in rows if row is not None)).difference(known)
@@ -58,7 +58,7 @@ class Memory:
             known = self._learn(list(missing))
         self._judge(sum(map(len, texts)), sum(map(len, missing)))
         left = iter(self._by_crate([text for text, row in zip(texts, rows, strict=True) if row is None]))
-        return [next(left) if row is None else list(chain.from_iterable(map(known.__getitem__, row))) for row in rows]
+        return [next(left) if row is None else b"".join(map(known.__getitem__, row)) for row in rows]
 
     def _pieces(self, text: str) -> list[str] | None:
         """The pieces of a text, or None for one that only the crate cuts right."""
@@ -68,7 +68,7 @@ class Memory:
             return None
         return text.replace(" ", "\0 ").split("\0")
 
-    def _learn(self, pieces: list[str]) -> dict[str, list[int]]:
+    def _learn(self, pieces: list[str]) -> dict[str, bytes]:
         """What is known, `pieces` included. A full memory is replaced, so other calls finish with the one they hold."""
         known, size = self._known, sum(map(len, pieces))
         if self._room < size:
@@ -87,10 +87,10 @@ class Memory:
             self.quick = 2 * self._new < self._seen
             self._seen = self._new = 0
 
-    def _by_crate(self, texts: list[str]) -> list[list[int]]:
+    def _by_crate(self, texts: list[str]) -> list[bytes]:
         if not texts:
             return []
-        return [encoding.ids for encoding in self._crate.encode_batch_fast(texts, add_special_tokens=False)]
+        return [pack(encoding.ids) for encoding in self._crate.encode_batch_fast(texts, add_special_tokens=False)]
 
 
 def _restored(crate: tokenizers.Tokenizer, spaced: bool) -> Memory:

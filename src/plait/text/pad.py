@@ -40,23 +40,46 @@ def valid(lengths: Sequence[int], width: int, *, side: Side) -> NDArray[np.bool_
     return places < counts if side == "right" else places >= width - counts
 
 
-def fill(rows: Sequence[Sequence[int]], width: int, *, value: int, side: Side) -> NDArray[np.int64]:
-    """The (B, width) int64 array of `rows`, `value` in the places left over; a longer row is a `TokenizerError`."""
+def flat(values: NDArray[Any] | int, total: int) -> NDArray[Any]:
+    """Values as they are, or one of them `total` times."""
     import numpy as np
 
-    lengths = [len(row) for row in rows]
+    return np.full(total, values, dtype=np.int64) if isinstance(values, int) else values
+
+
+def pour(
+    values: NDArray[Any] | int, lengths: Sequence[int], width: int, *, value: int, side: Side
+) -> NDArray[np.int64]:
+    """The (B, width) int64 array of rows of `lengths`, which lie one after the other in `values`, or all hold it.
+
+    `value` comes in the places left over. A row that is longer than `width` is a `TokenizerError`.
+    """
+    import numpy as np
+
     if max(lengths, default=0) > width:
         raise TokenizerError(
             f"Row {lengths.index(max(lengths))} has {max(lengths)} tokens and does not fit a tensor {width} wide. "
             "Pass truncation=True, a larger max_length, or padding='longest'."
         )
-    total = sum(lengths)
-    flat = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=total)
-    if total == len(rows) * width:
-        return flat.reshape(len(rows), width)
-    array = np.full((len(rows), width), value, dtype=np.int64)
-    array[valid(lengths, width, side=side)] = flat
+    shape = (len(lengths), width)
+    if isinstance(values, int):
+        if values == value:
+            return np.full(shape, value, dtype=np.int64)
+    elif len(values) == len(lengths) * width:
+        # (B * width,) -> (B, width)
+        return values.reshape(shape).astype(np.int64, copy=not values.flags.writeable)
+    array = np.full(shape, value, dtype=np.int64)
+    array[valid(lengths, width, side=side)] = values
     return array
+
+
+def fill(rows: Sequence[Sequence[int]], width: int, *, value: int, side: Side) -> NDArray[np.int64]:
+    """The same of `rows` as they are."""
+    import numpy as np
+
+    lengths = [len(row) for row in rows]
+    values = np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=sum(lengths))
+    return pour(values, lengths, width, value=value, side=side)
 
 
 def fill_lists(rows: Sequence[Sequence[Any]], width: int, *, value: Any, side: Side) -> list[list[Any]]:

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from plait import console
+from plait import console, flat
 from plait.errors import OptionError, TokenizerError, nearest
 from plait.text import options, pad
 from plait.text.cleaning import clean_up
-from plait.text.encoding import BatchEncoding
+from plait.text.encoding import BatchEncoding, FlatEncoding
 from plait.text.frame import NO_FILL, Fill
 from plait.text.inputs import Inputs
 from plait.text.rows import Rows, alone
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from plait.text.detokenizer import StreamingDetokenizer
     from plait.text.engine import Engine
     from plait.text.options import Plan, Side
+    from plait.text.rows import Form
 
 VERY_LONG = int(1e30)  # what model_max_length reads when nobody knows
 _OF_NO_EFFECT = {"engine", "name_or_path", "init_kwargs", "_told_too_long"}  # on ids, beside the engine's own digest
@@ -237,24 +238,27 @@ class Tokenizer(Vocabulary):
             split_special=self.split_special_tokens if split_special_tokens is None else split_special_tokens,
         )
         if verbose and plan.max_length is None:
-            self._warn_when_too_long(max(map(len, rows.ids), default=0))
-        batch: dict[str, Any] = {"input_ids": rows.column(rows.ids, rows.fill.id, kind)}
+            self._warn_when_too_long(max(rows.lengths, default=0))
+        single = inputs.single and kind is None and not return_overflowing_tokens
+        flatly = kind is None and not single and flat.is_welcome()
+        form: Form = "flat" if flatly else kind
+        batch: dict[str, Any] = {"input_ids": rows.ids(form)}
         if self._wanted("token_type_ids", return_token_type_ids):
-            batch["token_type_ids"] = rows.types(kind)
+            batch["token_type_ids"] = rows.types(form)
         if self._wanted("attention_mask", return_attention_mask):
-            batch["attention_mask"] = rows.attention(kind)
+            batch["attention_mask"] = rows.attention(form)
         if return_special_tokens_mask:
             batch["special_tokens_mask"] = [row.special_tokens_mask for row in rows.encodings()]
         if return_offsets_mapping:
             batch["offset_mapping"] = [row.offsets for row in rows.encodings()]
         if return_length:
-            batch["length"] = rows.lengths()
+            batch["length"] = rows.padded()
         if return_overflowing_tokens:
             batch["overflow_to_sample_mapping"] = rows.samples()
-        elif inputs.single and kind is None:
+        elif single:
             batch = {key: column if key == "length" else column[0] for key, column in batch.items()}
         rows.forget()
-        return BatchEncoding(batch, rows.encodings, tensor_type=kind)
+        return FlatEncoding(batch, rows.encodings) if flatly else BatchEncoding(batch, rows.encodings, kind)
 
     encode_plus = batch_encode_plus = __call__
 

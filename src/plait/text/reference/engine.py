@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from plait.errors import TokenizerError
 from plait.text.engine import CrateEngine, Defaults, Raw, Text
 from plait.text.frame import Frame
+from plait.text.packed import pack
 from plait.text.reference.added import AddedTokens
 from plait.text.reference.bpe import BPE
 from plait.text.reference.decode import decoder
@@ -88,9 +89,9 @@ class ReferenceEngine:
         self._tokens = {index: token for token, index in self._ids.items()}
         self._special = {token["content"] for token in added if token["special"]}
 
-    def ids(self, texts: Sequence[Text], *, words: bool, split_special: bool) -> list[list[int]]:
-        """The ids of `texts`."""
-        return [list(raw.ids) for raw in self.encode(texts, words=words, split_special=split_special)]
+    def packed(self, texts: Sequence[Text], *, words: bool, split_special: bool) -> list[bytes]:
+        """The ids of `texts`, as packed rows."""
+        return [pack(raw.ids) for raw in self.encode(texts, words=words, split_special=split_special)]
 
     def encode(self, texts: Sequence[Text], *, words: bool, split_special: bool) -> Sequence[Raw]:
         """Plain encodings of `texts`."""
