@@ -20,6 +20,7 @@ from plait.console import logger
 from plait.errors import OptionError, TrainingError
 from plait.nn.loss import LossTerms
 from plait.train import randomness
+from plait.train.accounts import Accounts
 from plait.train.arguments import TrainingArguments
 from plait.train.callbacks import Callbacks, DefaultFlowCallback, TrainerCallback, TrainerState
 from plait.train.checkpoint import write_json
@@ -47,7 +48,7 @@ Batch = dict[str, Any]
 ComputeMetrics = Callable[[EvalPrediction], Mapping[str, Any]] | str | Metric | Sequence[str | Metric]
 
 
-class Trainer:
+class Trainer(Accounts):
     """Trains, evaluates and runs a model on data sets of named columns.
 
     `model` is any `nn.Module`, or `model_init` makes a fresh one per call of `train`. `processing_class` (also spelled
