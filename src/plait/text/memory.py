@@ -50,15 +50,19 @@ class Memory:
         """The ids of every text as a packed row, without special tokens around it; equal to the crate's."""
         rows = [self._pieces(text) for text in texts]
         known = self._known
-        missing = set[str]().union(*(row for row in rows if row is not None)).difference(known)
+        found = [None if row is None else _joined(known, row) for row in rows]
+        # those with a piece that is not known yet
+        again = {place: row for place, row in enumerate(rows) if row is not None and found[place] is None}
+        missing = set[str]().union(*again.values()).difference(known)
         if missing:
             missing -= (long := {piece for piece in missing if len(piece) > _LONGEST})
-            if long:
-                rows = [None if row is None or not long.isdisjoint(row) else row for row in rows]
             known = self._learn(list(missing))
+            for place, row in again.items():
+                if not long or long.isdisjoint(row):
+                    found[place] = _joined(known, row)
         self._judge(sum(map(len, texts)), sum(map(len, missing)))
-        left = iter(self._by_crate([text for text, row in zip(texts, rows, strict=True) if row is None]))
-        return [next(left) if row is None else b"".join(map(known.__getitem__, row)) for row in rows]
+        left = iter(self._by_crate([text for text, ids in zip(texts, found, strict=True) if ids is None]))
+        return [next(left) if ids is None else ids for ids in found]
 
     def _pieces(self, text: str) -> list[str] | None:
         """The pieces of a text, or None for one that only the crate cuts right."""
@@ -91,6 +95,14 @@ class Memory:
         if not texts:
             return []
         return [pack(encoding.ids) for encoding in self._crate.encode_batch_fast(texts, add_special_tokens=False)]
+
+
+def _joined(known: dict[str, bytes], pieces: list[str]) -> bytes | None:
+    """The ids of pieces one after the other; None when one is not known."""
+    try:
+        return b"".join(map(known.__getitem__, pieces))
+    except KeyError:
+        return None
 
 
 def _restored(crate: tokenizers.Tokenizer, spaced: bool) -> Memory:
