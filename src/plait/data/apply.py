@@ -164,7 +164,7 @@ class Source:
 def run_rows(dataset: Dataset, call: Call, outcome: Taker, rows: range, removed: list[str], progress: Bar) -> bool:
     """Call a function for every row of a range; returns whether it returned anything."""
     source = Source(dataset)
-    source.reader.begin_rows()
+    source.reader.begin()
     start, returned = rows.start, False
     assert call.function is not None
     apart = Apart(call.function)
@@ -188,6 +188,7 @@ def run_batches(
 ) -> bool:
     """Call a function for every batch of a range of rows; returns whether it returned anything."""
     source = Source(dataset)
+    source.reader.begin()
     returned = False
     for blocks, batches, results in _over_batches(source, call, rows, size):
         if source.plain:
@@ -233,11 +234,11 @@ def test_rows(dataset: Dataset, call: Call, size: int | None, rows: range, progr
 
 def _tested(source: Source, call: Call, size: int | None, rows: range) -> Iterator[tuple[Block, list[Any], Any]]:
     """Blocks, the rows or batches of them, and what the function returned."""
+    source.reader.begin()
     if size is not None:
         for blocks, batches, results in _over_batches(source, call, rows, size):
             yield from ((b, [batch], r) for b, batch, r in zip(blocks, batches, results, strict=True))
         return
-    source.reader.begin_rows()
     start = rows.start
     while start < rows.stop:
         size_here = source.block_rows(first=start == rows.start)

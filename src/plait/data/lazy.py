@@ -200,7 +200,7 @@ class Reader:
         self._block: Block | None = None
         self._row = self._row_type()
 
-    def begin_rows(self) -> None:
+    def begin(self) -> None:
         """Decode one column ahead, a cheap one, before it is known which are looked at.
 
         Of a dict that holds nothing yet, what is written in C, such as `json`, takes it that there is nothing in it.
@@ -305,4 +305,6 @@ class Reader:
         """A block as one dict of lists."""
         batch = Batch()
         batch.names, batch.block, batch.at = self.names, block, 0
+        for name in self.ahead[:1]:  # any one; see `begin`
+            dict.__setitem__(batch, name, batch.fetch(name))
         return batch
