@@ -123,12 +123,33 @@ def test_the_models_own_options_are_the_default() -> None:
     assert model.generation_config.max_new_tokens == 3
 
 
+def test_what_a_configuration_does_not_say_is_as_in_the_models_own() -> None:
+    model = ScriptModel([[1, 2, 3, 9, 5, 6, 7, 8]])
+    model.generation_config = GenerationConfig(max_new_tokens=3, eos_token_id=9, pad_token_id=0, num_beams=1)
+    given = GenerationConfig(max_length=9)
+    # The model's end token ends the row; the limit of the call takes the place of both of the model's.
+    assert generate(model, PROMPT, generation_config=given)[0, 3:].tolist() == [1, 2, 3, 9]
+    endless = ScriptModel([[1, 2, 3, 9, 5, 6]])  # a model without options of its own has no end token
+    assert generate(endless, PROMPT, generation_config=given)[0, 3:].tolist() == [1, 2, 3, 9, 5, 6]
+    assert generate(model, PROMPT, max_length=4).shape == (1, 4)
+    assert generate(model, PROMPT, max_length=None).shape == (1, 6)
+    found = GenerationConfig(temperature=0.5, eos_token_id=None).over(model.generation_config)
+    assert found.to_dict() == {"max_new_tokens": 3, "temperature": 0.5, "pad_token_id": 0, "num_beams": 1}
+    assert given.over(None) is given
+    assert given.to_dict() == {"max_length": 9}, "the given one stays as it is"
+
+
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
         ({"max_new_token": 3}, OptionError, "no generation option 'max_new_token'. Did you mean 'max_new_tokens'"),
-        ({"num_beams": 4}, GenerationError, "`num_beams=4` is not supported .* set it to 1"),
+        (
+            {"num_beams": 4},
+            GenerationError,
+            "`num_beams=4` is not supported .* by the model's generation_config.json; say num_beams=1",
+        ),
         ({"assistant_model": "x"}, GenerationError, "`assistant_model='x'` is not supported"),
+        ({"constraints": list(range(60))}, GenerationError, "`constraints=a list` is not supported"),
         ({"output_attentions": True}, GenerationError, "`output_attentions=True` is not supported"),
         ({"top_p": 1.2}, GenerationError, "`top_p` must be between 0 and 1, but is 1.2"),
         ({"max_new_tokens": 0}, GenerationError, "`max_new_tokens` must be at least 1, but is 0"),

@@ -135,9 +135,9 @@ def generate(
     """Continue each row of `input_ids` (B, T); returns the prompts and what follows, (B, T + n), padded at the end.
 
     `attention_mask` (B, T) is 0 at padding, which must be on the left. `options` are those of `GenerationConfig` and
-    change `generation_config`, which defaults to the model's own. `seed` or `generator` make sampling repeatable.
-    `tokenizer` is needed for `stop_strings`. Without a limit, 20 tokens are generated, and a log line says so.
-    Raises OptionError for an unknown option, GenerationError for one that cannot be met.
+    change `generation_config`, and what neither says is as in the model's own. `seed` or `generator` make sampling
+    repeatable. `tokenizer` is needed for `stop_strings`. Without a limit, 20 tokens are generated, and a log line says
+    so. Raises OptionError for an unknown option, GenerationError for one that cannot be met.
     """
     config = config_of(model, generation_config, options)
     if token_type_ids is not None and bool(token_type_ids.any()):
@@ -177,8 +177,9 @@ def generate(
 
 
 def config_of(model: Any, given: GenerationConfig | None, options: Mapping[str, Any]) -> GenerationConfig:
-    """The options of one call: `options` over `given`, or over the model's own, or over the defaults."""
-    config = (given or getattr(model, "generation_config", None) or GenerationConfig()).updated(**options)
+    """The options of one call: `options`, over `given`, over the model's own, over the defaults."""
+    own = getattr(model, "generation_config", None)
+    config = GenerationConfig(**options).over(given.over(own) if given is not None else own)
     idle = [] if config.do_sample else [name for name in SAMPLING if options.get(name) is not None]
     if idle:
         logger("generate").warning("%s: no effect without do_sample=True", ", ".join(idle))

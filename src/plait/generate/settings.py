@@ -60,6 +60,9 @@ WITHOUT_EFFECT = frozenset(
     ]
 )
 
+_LONGEST_SHOWN = 60  # characters of a value in an error
+_LIMITS = ("max_length", "max_new_tokens")
+
 # Names that shape a random draw and do nothing in greedy decoding.
 SAMPLING = ("temperature", "top_k", "top_p", "min_p")
 
@@ -182,6 +185,19 @@ class GenerationConfig:
         copy.validate()
         return copy
 
+    def over(self, own: GenerationConfig | None) -> GenerationConfig:
+        """A copy in which whatever was never set is as in `own`, a model's: its end token above all.
+
+        A limit of either kind replaces both of `own`.
+        """
+        if own is None:
+            return self
+        limited = any(getattr(self, name) is not None for name in _LIMITS)
+        said = {name: getattr(self, name) for name in FIELDS if name in self.__dict__}
+        copy = own.updated(**(dict.fromkeys(_LIMITS) if limited else {}) | said)
+        copy.others.update(self.others)
+        return copy
+
     def to_dict(self) -> dict[str, Any]:
         """The options that differ from their defaults."""
         changed = {
@@ -213,9 +229,11 @@ class GenerationConfig:
         for name, off in NOT_SUPPORTED.items():
             value = self.others.get(name)
             if not any(value is choice or value == choice for choice in off):
+                shown = repr(value) if len(repr(value)) < _LONGEST_SHOWN else f"a {type(value).__name__}"
                 raise GenerationError(
-                    f"`{name}={value!r}` is not supported by plait's generate; leave it out or set it to {off[-1]!r}. "
-                    "Supported are greedy decoding and sampling with temperature, top_k, top_p and min_p."
+                    f"`{name}={shown}` is not supported by plait's generate, be it asked for here or by the model's "
+                    f"generation_config.json; say {name}={off[-1]!r}. Supported are greedy decoding and sampling with "
+                    "temperature, top_k, top_p and min_p."
                 )
 
     def eos_token_ids(self) -> list[int]:

@@ -294,7 +294,7 @@ class Seq2SeqModel(Pretrained):
         self._require_generation()
         source = inputs if inputs is not None else options.pop("input_ids", None)
         reading = self.read(source, attention_mask=attention_mask, encoder_outputs=encoder_outputs)
-        generation_config = generation_config or self.generation_config or GenerationConfig()
+        generation_config = (generation_config or GenerationConfig()).over(self.generation_config)
         starts = (options.get(name, getattr(generation_config, name)) for name in _STARTS)
         start = next((token for token in starts if token is not None), None)
         if decoder_input_ids is None and start is None:
