@@ -85,6 +85,8 @@ if TYPE_CHECKING:
     from plait.train import DataCollatorWithPadding as DataCollatorWithPadding
     from plait.train import EarlyStoppingCallback as EarlyStoppingCallback
     from plait.train import EvalPrediction as EvalPrediction
+    from plait.train import Seq2SeqTrainer as Seq2SeqTrainer
+    from plait.train import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
     from plait.train import Trainer as Trainer
     from plait.train import TrainerCallback as TrainerCallback
     from plait.train import TrainingArguments as TrainingArguments
@@ -184,6 +186,8 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "DataCollatorWithPadding",
         "EarlyStoppingCallback",
         "EvalPrediction",
+        "Seq2SeqTrainer",
+        "Seq2SeqTrainingArguments",
         "Trainer",
         "TrainerCallback",
         "TrainingArguments",

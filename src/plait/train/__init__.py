@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from plait.train.schedule import get_cosine_schedule_with_warmup as get_cosine_schedule_with_warmup
     from plait.train.schedule import get_linear_schedule_with_warmup as get_linear_schedule_with_warmup
     from plait.train.schedule import get_scheduler as get_scheduler
+    from plait.train.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
+    from plait.train.seq2seq import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
     from plait.train.trainer import Trainer as Trainer
 
 # module -> the public names that it defines
@@ -61,6 +63,10 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "get_cosine_schedule_with_warmup",
         "get_linear_schedule_with_warmup",
         "get_scheduler",
+    ),
+    "plait.train.seq2seq": (
+        "Seq2SeqTrainer",
+        "Seq2SeqTrainingArguments",
     ),
     "plait.train.trainer": ("Trainer",),
 }
