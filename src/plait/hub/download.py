@@ -123,7 +123,7 @@ def _too_long(session: Session, file: RemoteFile, part: Path) -> IntegrityError:
 
 def _continues(response: httpx.Response, offset: int) -> bool:
     match = re.match(r"bytes (\d+)-", response.headers.get("content-range", ""))
-    return response.status_code == 206 and bool(match) and int(match[1]) == offset  # type: ignore[index]
+    return response.status_code == 206 and match is not None and int(match[1]) == offset
 
 
 def fresh_hash(digest: str | None, size: int | None) -> Hash:

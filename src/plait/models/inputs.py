@@ -200,8 +200,9 @@ def packing_of(
 
 
 def _reads_padding(scored: Tensor | None, valid: Tensor | None) -> bool:
-    fits = scored is not None and valid is not None and scored.shape == valid.shape  # the loss names other shapes
-    return fits and bool((scored & ~valid).any())  # type: ignore[operator]
+    if scored is None or valid is None or scored.shape != valid.shape:  # the loss names other shapes
+        return False
+    return bool((scored & ~valid).any())
 
 
 def _obstacle(stack: Stack, *, cache: Cache | None, record: Recorder | None, positions: Tensor | None) -> str | None:

@@ -102,8 +102,10 @@ def parts_of(network: nn.Module) -> list[str]:
             names.append(name)
             continue
         for inner, part in child.named_children():
-            many = isinstance(part, nn.ModuleList)
-            names += [f"{name}.{inner}.{index}" for index in range(len(part))] if many else [f"{name}.{inner}"]  # type: ignore[arg-type]
+            if isinstance(part, nn.ModuleList):
+                names += [f"{name}.{inner}.{index}" for index in range(len(part))]
+            else:
+                names.append(f"{name}.{inner}")
     return names
 
 
@@ -225,15 +227,18 @@ def _balanced(
 
 def _packed(sizes: Mapping[str, int], rooms: Iterable[tuple[torch.device, float]]) -> dict[str, Place]:
     """One device after the other; of what does not fit the last one, smaller parts behind it still may."""
-    left = [[device, room] for device, room in rooms]
+    rooms = list(rooms)
+    devices, left = [device for device, _ in rooms], [room for _, room in rooms]
     places: dict[str, Place] = {}
+    at = 0
     for part, size in sizes.items():
-        while len(left) > 1 and size > left[0][1]:  # type: ignore[operator]
-            left.pop(0)
-        fits = bool(left) and size <= left[0][1]  # type: ignore[operator]
-        places[part] = left[0][0] if fits else "disk"  # type: ignore[assignment]
-        if fits:
-            left[0][1] -= size  # type: ignore[operator]
+        while at + 1 < len(left) and size > left[at]:
+            at += 1
+        if at < len(left) and size <= left[at]:
+            places[part] = devices[at]
+            left[at] -= size
+        else:
+            places[part] = "disk"
     return places
 
 

@@ -5,15 +5,16 @@ Nothing here is state. A `Plan` is made for each call from the call's own argume
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal, NoReturn, TypeVar
 
 from plait.errors import OptionError, TokenizerError, nearest
 from plait.text.frame import Window
 
+T = TypeVar("T")
 Padding = Literal["longest", "max_length"]
 Truncation = Literal["longest_first", "only_first", "only_second"]
 Side = Literal["left", "right"]
@@ -58,9 +59,7 @@ class Plan:
         return width if self.multiple is None else -(-width // self.multiple) * self.multiple
 
 
-def choose(
-    option: str, value: object, choices: dict[object, Padding | None] | dict[object, Truncation | None]
-) -> object:
+def choose(option: str, value: object, choices: Mapping[object, T]) -> T:
     """The meaning of an option's value, or an `OptionError` with the nearest one."""
     try:
         return choices[value]
@@ -119,8 +118,8 @@ def checked(
 
     Raises `OptionError` for a value that is not a choice and `TokenizerError` for a combination that cannot be met.
     """
-    pads: Padding | None = choose("padding", padding, PADDINGS)  # type: ignore[assignment]
-    cuts: Truncation | None = choose("truncation", truncation, TRUNCATIONS)  # type: ignore[assignment]
+    pads: Padding | None = choose("padding", padding, PADDINGS)
+    cuts: Truncation | None = choose("truncation", truncation, TRUNCATIONS)
     limit = None if max_length is None else count("max_length", max_length, least=0)
     multiple = None if pad_to_multiple_of is None else count("pad_to_multiple_of", pad_to_multiple_of, least=1)
     if limit is not None and truncation is None and pads is None:

@@ -10,10 +10,11 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 Date = tuple[float | None, float | None, float | None]
 Value = float | Date
-Key = Callable[[Value], "float | tuple[float, ...]"]
+Key = Callable[[Any], Any]  # numbers for numbers, or tuples of numbers for dates: they compare among themselves
 Span = tuple[int, int]
 
 _CARDINALS = "zero,one,two,three,four,five,six,seven,eight,nine,ten,eleven,twelve"
@@ -131,9 +132,9 @@ def comparable(found: Iterable[Value]) -> Key | None:
     if not found or 0 < len(dates) < len(found):
         return None
     if not dates:
-        return lambda value: value  # type: ignore[return-value]
+        return lambda value: value
     parts = [part for part in range(3) if all(day[part] is not None for day in dates)]
-    return (lambda day: tuple(day[part] for part in parts)) if parts else None  # type: ignore[index, misc]
+    return (lambda day: tuple(day[part] for part in parts)) if parts else None
 
 
 def ranks(found: Mapping[int, Value]) -> dict[int, tuple[int, int]]:
@@ -155,6 +156,6 @@ def relations(asked: Iterable[Value], found: Mapping[int, Value]) -> dict[int, i
             continue
         for row, other in found.items():
             mine, theirs = key(value), key(other)
-            bit = 1 if mine == theirs else 2 if mine < theirs else 4  # type: ignore[operator]
+            bit = 1 if mine == theirs else 2 if mine < theirs else 4
             related[row] = related.get(row, 0) | bit
     return related

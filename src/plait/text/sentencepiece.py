@@ -205,7 +205,7 @@ def _order(pieces: Sequence[Piece]) -> dict[str, int]:
     In a file where the scores of the pieces do not fall with their place, the scores rule.
     """
     scores = [piece.score for piece in pieces if piece.type == NORMAL]
-    places = range(len(pieces))
+    places: Sequence[int] = range(len(pieces))
     if any(earlier < later for earlier, later in zip(scores, scores[1:], strict=False)):
-        places = sorted(places, key=lambda place: -pieces[place].score)  # type: ignore[assignment]
+        places = sorted(places, key=lambda place: -pieces[place].score)
     return {pieces[place].text: rank for rank, place in enumerate(places)}

@@ -111,10 +111,10 @@ def joined(blocks: Sequence[Block]) -> Block:
     """Several blocks as one: columns if all have the same types, else rows."""
     if len(blocks) == 1:
         return blocks[0]
-    first = blocks[0] if blocks else Rows([])
-    if isinstance(first, Columns) and all(isinstance(b, Columns) and b.features == first.features for b in blocks):
-        arrays = {name: pa.concat_arrays([b.arrays[name] for b in blocks]) for name in first.arrays}  # type: ignore[union-attr]
-        return Columns(arrays, first.features, sum(len(block) for block in blocks))
+    columns = [block for block in blocks if isinstance(block, Columns)]
+    if columns and len(columns) == len(blocks) and all(block.features == columns[0].features for block in columns):
+        arrays = {name: pa.concat_arrays([block.arrays[name] for block in columns]) for name in columns[0].arrays}
+        return Columns(arrays, columns[0].features, sum(map(len, columns)))
     return Rows(list(chain.from_iterable(block.rows() for block in blocks)))
 
 
