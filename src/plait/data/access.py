@@ -6,7 +6,7 @@ Single rows are read through a prepared list of columns; everything else in bloc
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from collections.abc import Sequence as AbstractSequence
 from typing import TYPE_CHECKING, Any
 
@@ -84,6 +84,9 @@ def get_many(dataset: Dataset, keys: Iterable[int]) -> list[Any]:
     """Several rows by number, one by one in a list: what a torch DataLoader asks for."""
     rows = positions(list(keys), len(dataset))
     arrays = read_rows(dataset, rows, dataset.shown_columns())
+    if dataset.format_.kind == "custom":  # the function may pad the rows of one batch to one length
+        batch = _with_rest(dataset, dataset.formatter().batch(arrays, dataset.features), rows)
+        return [dict(zip(batch, row, strict=True)) for row in zip(*batch.values(), strict=True)]
     found = list(dataset.formatter().rows(arrays, dataset.features))
     if dataset.format_.output_all_columns:
         rest = dataset.with_format(None).select_columns(_rest(dataset))
@@ -96,8 +99,9 @@ def iterate(dataset: Dataset) -> Iterator[Any]:
     names = dataset.shown_columns()
     formatter, features, table = dataset.formatter(), dataset.features, dataset.table
     if dataset.format_.output_all_columns:
-        for start in range(0, len(dataset), 1000):
-            yield from get_many(dataset, range(start, min(start + 1000, len(dataset))))
+        size = 1 if dataset.format_.kind == "custom" else 1000  # a function gets rows one by one here, as without
+        for start in range(0, len(dataset), size):
+            yield from get_many(dataset, range(start, min(start + size, len(dataset))))
         return
     if not names:
         yield from ({} for _ in range(len(dataset)))
@@ -142,7 +146,7 @@ def _rest(dataset: Dataset) -> list[str]:
 
 def _with_rest(dataset: Dataset, batch: Any, rows: Any) -> Any:
     """A batch, and with `output_all_columns` the columns outside the format as plain Python beside it."""
-    if not dataset.format_.output_all_columns or not isinstance(batch, dict):
+    if not dataset.format_.output_all_columns or not isinstance(batch, Mapping):
         return batch
     arrays = read_rows(dataset, rows, _rest(dataset))
     return {**batch, **formatter_of(Format()).batch(arrays, dataset.features)}
@@ -162,8 +166,9 @@ def positions(key: Any, length: int) -> Any:
         return range(*key.indices(length))
     if isinstance(key, range) and (not len(key) or (min(key[0], key[-1]) >= 0 and max(key[0], key[-1]) < length)):
         return key
-    if isinstance(key, Iterable):
-        numbers = np.asarray(key if isinstance(key, AbstractSequence | np.ndarray) else list(key))
+    if isinstance(key, Iterable) and not isinstance(key, str | bytes):
+        arrays = isinstance(key, AbstractSequence) or hasattr(key, "__array__")
+        numbers = np.asarray(key if arrays else list(key))
         if numbers.dtype == bool:
             if len(numbers) != length:
                 raise DataError(f"A mask needs one value per row: it has {len(numbers)}, the data set {length} rows.")

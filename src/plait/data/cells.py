@@ -114,7 +114,7 @@ def _decoded(read: ReadCell, feature: FeatureType) -> ReadCell:
 def _of_chunk(chunk: Any) -> ReadCell:
     kind = chunk.type
     if not chunk.null_count:
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind):
+        if pa.types.is_integer(kind) or pa.types.is_float32(kind) or pa.types.is_float64(kind):
             numbers: ReadCell = memoryview(chunk.to_numpy()).__getitem__
             return numbers
         if pa.types.is_string(kind) or pa.types.is_large_string(kind):

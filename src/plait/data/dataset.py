@@ -21,14 +21,14 @@ from plait.data.combine import add_item
 from plait.data.export_json import to_json
 from plait.data.features import Features
 from plait.data.fingerprint import table_digest
-from plait.data.formats import Format, Formatter, formatter_of, kind_named
+from plait.data.formats import TABLES, Format, Formatter, formatter_of, kind_named
 from plait.data.info import DatasetInfo, Described, NamedSplit
 from plait.data.inventory import cleanup_cache_files
 from plait.data.schema import feature_of, features_of
 from plait.data.sql import sql
 from plait.data.streams.make import to_iterable_dataset
 from plait.data.table import Table, missing_column
-from plait.errors import DataError
+from plait.errors import DataError, OptionError
 
 
 class Dataset(Described):
@@ -214,6 +214,8 @@ class Dataset(Described):
             for name in chosen:
                 if name not in self.features:
                     raise missing_column(name, self.features)
+            if output_all_columns and kind_named(type) in TABLES and {*self.features} - {*chosen}:
+                raise OptionError(f"output_all_columns needs rows that are dicts, but those of {type!r} are tables.")
         self.format_ = Format(kind_named(type), chosen, output_all_columns, format_kwargs)
         self._formatter, self._read_row = formatter_of(self.format_), None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -12,7 +13,7 @@ from plait.data.accepted import no_effect
 from plait.data.decode import column_to_python
 from plait.data.remote import opened
 from plait.data.schema import schema_of
-from plait.errors import require
+from plait.errors import OptionError, nearest, require
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
@@ -79,25 +80,34 @@ def to_csv(
 ) -> int:
     """Write CSV with a header and without row numbers, and return the number of bytes.
 
-    Further options are those of `pandas.DataFrame.to_csv` (`sep`, `encoding`, `index`, `header`, `na_rep`, …).
+    Further options are those of `pandas.DataFrame.to_csv` (`sep`, `encoding`, `index`, `header`, …). A file is
+    compressed by its suffix (`.gz`, `.bz2`, `.xz`, `.zst`), or as `compression` says; the bytes counted are those of
+    the text.
     """
-    require("pandas", extra="tabular", purpose="write CSV files")
+    pandas = require("pandas", extra="tabular", purpose="write CSV files")
     no_effect("to_csv", () if num_proc in (None, 1) else ("num_proc",))
+    known = [*signature(pandas.DataFrame.to_csv).parameters.keys() - {"self", "path_or_buf", "mode"}]
+    for name in options:
+        if name not in known:
+            raise OptionError(f"to_csv() has no argument {name!r}.{nearest(name, known)}")
     options = {"index": False, **options}
-    encoding = options.pop("encoding", "utf-8")
+    encoding, errors = options.pop("encoding", None) or "utf-8", options.pop("errors", "strict")
     header = options.pop("header", True)
+    compression = options.pop("compression", "infer")
     written = 0
-    with opened(path_or_buf, storage_options) as stream:
+    with opened(path_or_buf, storage_options, compression=compression) as stream:
         for start, frame in _frames(self, batch_size or _BATCH, options["index"]):
-            text = frame.to_csv(None, header=header if start == 0 else False, **options)
-            written += stream.write(text.encode(encoding))
+            text = frame.to_csv(None, header=header if start == 0 else False, **options).encode(encoding, errors)
+            stream.write(text)
+            written += len(text)
     return int(written)
 
 
 def _frames(dataset: Dataset, size: int, numbered: bool) -> Iterator[tuple[int, Any]]:
     for start in range(0, max(1, len(dataset)), size):
         arrays = dataset.table.read(start, start + size)
-        frame = pa.table(list(arrays.values()), names=list(arrays)).to_pandas()
+        # as objects, integers beside missing values stay integers
+        frame = pa.table(list(arrays.values()), names=list(arrays)).to_pandas(integer_object_nulls=True)
         if numbered:
             frame.index = range(start, start + len(frame))
         yield start, frame

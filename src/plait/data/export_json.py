@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from inspect import signature
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -21,7 +22,7 @@ from plait.data.encode import simple
 from plait.data.features import is_decoded
 from plait.data.remote import opened
 from plait.data.widen import list_parts
-from plait.errors import OptionError
+from plait.errors import OptionError, nearest, require
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
@@ -38,22 +39,31 @@ def to_json(
     num_proc: int | None = None,
     storage_options: dict[str, Any] | None = None,
     orient: str = "records",
-    lines: bool = True,
+    lines: bool | None = None,
     indent: int | None = None,
     force_ascii: bool = True,
+    compression: str | None = "infer",
     **options: Any,
 ) -> int:
-    """Write JSON, one object per line (or one array with `lines=False`), and return the number of bytes.
+    """Write JSON, one object per line (or one array with `lines=False`), and return the number of bytes of the text.
 
-    `indent` lays out the objects of an array; `batch_size` rows at most are turned into text at once.
+    `indent` lays out the objects of an array; `batch_size` rows at most are turned into text at once. A file is
+    compressed by its suffix (`.gz`, `.bz2`, `.xz`, `.zst`), or as `compression` says. Another `orient` ("split",
+    "index", "columns", "values", "table"), and further options of `pandas.DataFrame.to_json`, are left to pandas, all
+    rows at once.
     """
-    if options:
-        raise OptionError(f"to_json() has no argument {sorted(options)[0]!r}.")
-    if orient != "records":
-        raise OptionError(
-            f"to_json() writes orient='records' only, not {orient!r}. Use to_pandas().to_json(…) for others."
-        )
     no_effect("to_json", () if num_proc in (None, 1) else ("num_proc",))
+    if options or orient != "records":
+        options = {"orient": orient, "force_ascii": force_ascii, "indent": indent, **options}
+        if orient in ("split", "table"):  # row numbers are no column
+            options = {"index": False, **options}
+        text = _by_pandas(self, {**options, "lines": (orient == "records") if lines is None else lines})
+        with opened(path_or_buf, storage_options, compression=compression) as stream:
+            stream.write(text)
+        return len(text)
+    lines = True if lines is None else lines
+    if lines and indent is not None:
+        raise OptionError("An object per line has no indent: pass lines=False as well.")
     size = self.table.block_rows(limit=batch_size or _BATCH)
     # the text of every row ends as the next one begins
     end = b"\n" if lines else b",\n"
@@ -62,19 +72,37 @@ def to_json(
     else:
         blocks = _indented(self, json.JSONEncoder(ensure_ascii=force_ascii, indent=indent, default=_jsonable), end)
     written = 0
-    with opened(path_or_buf, storage_options) as stream:
-        if lines:
-            for block in blocks:
-                written += stream.write(block)
-            return int(written)
-        written += stream.write(b"[")
-        held = b""
-        for block in blocks:
-            written += stream.write(held)
-            written += stream.write(memoryview(block)[: -len(end)])
-            held = end
-        written += stream.write(b"]\n")
-    return int(written)
+    with opened(path_or_buf, storage_options, compression=compression) as stream:
+        for part in blocks if lines else _array(blocks, end):
+            stream.write(part)
+            written += len(part)
+    return written
+
+
+def _array(blocks: Iterator[Any], end: bytes) -> Iterator[Any]:
+    """Blocks of objects as one array: what stands between two objects is not behind the last."""
+    yield b"["
+    held = b""
+    for block in blocks:
+        yield held
+        yield memoryview(block)[: -len(end)]
+        held = end
+    yield b"]\n"
+
+
+def _by_pandas(dataset: Dataset, options: dict[str, Any]) -> bytes:
+    """The text of all rows as pandas writes it."""
+    pandas = require("pandas", extra="tabular", purpose="write JSON in the ways of pandas")
+    known = [*signature(pandas.DataFrame.to_json).parameters.keys() - {"self", "path_or_buf", "mode"}]
+    for name in options:
+        if name not in known:
+            raise OptionError(f"to_json() has no argument {name!r}.{nearest(name, known)}")
+    frame = dataset.with_format("arrow")[:].to_pandas(integer_object_nulls=True)
+    try:
+        text: str = frame.to_json(None, **options)
+    except ValueError as error:
+        raise OptionError(f"to_json() was refused by pandas: {error}.") from error
+    return text.encode() if text.endswith("\n") else text.encode() + b"\n"
 
 
 def _blocks(dataset: Dataset, encoder: json.JSONEncoder, size: int, end: str) -> Iterator[Any]:

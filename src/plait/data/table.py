@@ -183,9 +183,15 @@ class _Gather:
             return pa.concat_arrays([store.chunks[chunk].slice(place, 1) for chunk, place in self.single])
         if not self.pieces:
             return pa.array([], type=store.type)
-        parts = [store.chunks[chunk].take(rows) for chunk, rows in self.pieces]
+        parts = [_taken(store.chunks[chunk], rows) for chunk, rows in self.pieces]
         found = parts[0] if len(parts) == 1 else pa.concat_arrays(parts)
-        return found if self.order is None else found.take(self.order)
+        return found if self.order is None else _taken(found, self.order)
+
+
+def _taken(array: Any, rows: Any) -> Any:
+    """Some rows of an array. Arrow cannot gather the kinds of text and bytes that are views."""
+    plain = {pa.string_view(): pa.large_string(), pa.binary_view(): pa.large_binary()}.get(array.type)
+    return array.take(rows) if plain is None else array.cast(plain).take(rows).cast(array.type)
 
 
 class Table:

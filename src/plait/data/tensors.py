@@ -46,7 +46,7 @@ class TensorFormatter:
             if self.kind == "numpy" and not array.null_count:
                 return values.astype(str)
             return values if self.kind == "numpy" else values.tolist()
-        if _is_list(array.type) and not array.null_count:
+        if _is_list(array.type):
             ragged = self._ragged(array)
             if ragged is not None:
                 return self._objects(ragged)
@@ -86,13 +86,18 @@ class TensorFormatter:
         return column.unbind(0) if self.kind == "torch" and hasattr(column, "unbind") else column
 
     def _ragged(self, array: Any) -> list[Any] | None:
-        """Rows of numbers of unequal lengths, cut out of one array."""
+        """Rows of numbers of unequal lengths, cut out of one array; a row that is missing is `None`."""
         offsets, values = list_parts(array)
-        if not _is_scalar_number(values.type) or values.null_count:
+        numbers = dense_array(values) if _is_scalar_number(values.type) else None
+        if numbers is None:
             return None
-        flat = self._tensor(values.to_numpy(zero_copy_only=False))
-        bounds = offsets.to_numpy().tolist()
-        return [flat[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+        flat = self._tensor(numbers)
+        bounds = offsets.to_numpy(zero_copy_only=False).tolist()
+        found = [flat[start:stop] for start, stop in zip(bounds, bounds[1:], strict=False)]
+        if array.null_count:
+            for index in array.is_null().to_numpy(zero_copy_only=False).nonzero()[0].tolist():
+                found[index] = None
+        return found
 
     def _tensor(self, array: Any) -> Any:
         """A NumPy array of numbers as a tensor of the library, in the default or the chosen dtype."""
@@ -176,7 +181,7 @@ class TensorFormatter:
 def dense_array(array: Any) -> Any:
     """The numbers of an Arrow array as a NumPy array (N, …), sharing memory where possible; `None` if it has no shape.
 
-    Nulls among scalars make the array float with NaN; nulls in lists leave it without a shape.
+    Nulls among numbers make the array float with NaN; lists that are null leave it without a shape.
     """
     shape = [len(array)]
     while _is_list(array.type) or pa.types.is_fixed_size_list(array.type):
@@ -195,11 +200,9 @@ def dense_array(array: Any) -> Any:
     if not _is_scalar_number(array.type):
         return None
     if array.null_count:
-        if len(shape) > 1:
-            return None
         if pa.types.is_boolean(array.type):
             return None
-        return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False).reshape(shape)
     return array.to_numpy(zero_copy_only=False).reshape(shape)
 
 

@@ -22,9 +22,9 @@ from plait.data.features import Features
 from plait.data.kept import keeps, kept, kept_at, kept_rows
 from plait.data.key import Key, title_of
 from plait.data.outcome import Outcome
-from plait.data.schema import as_features
+from plait.data.schema import as_features, schema_of
 from plait.data.shares import Job, Sharing, shared_out, sharing_of, take_in
-from plait.data.table import missing_column
+from plait.data.table import Table, missing_column
 from plait.data.view import rows_of
 
 if TYPE_CHECKING:
@@ -81,12 +81,14 @@ def map(
     sharing = sharing_of(engine, num_proc)
     removed = _names(self, remove_columns)
     call = _call(self, function, input_columns, with_indices, with_rank, fn_kwargs)
-    if function is None:
+    declared = None if features is None else as_features(features)
+    if not len(self) and declared is not None:
+        return self.derive(Table.from_arrow(schema_of(declared).empty_table()), declared)
+    if function is None or not len(self):
         return self.derive(
             self.table.subset([name for name in self.column_names if name not in removed]),
             Features({n: f for n, f in self.features.items() if n not in removed}),
         )
-    declared = None if features is None else as_features(features)
     size = _batch_size(self, batch_size) if batched else None
     steps = {
         "batch size": str(size),

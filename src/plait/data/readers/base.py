@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, cast
+from typing import Any, BinaryIO, ClassVar
 
 import pyarrow as pa
 
@@ -88,12 +88,20 @@ def open_bytes(path: Path) -> BinaryIO:
     suffix = path.suffix.lower()
     if suffix in _UNPACK:
         return io.BufferedReader(_Unpacked(path, _UNPACK[suffix](path)), 1 << 18)
-    if suffix in (".zst", ".lz4"):
-        return cast(BinaryIO, pa.input_stream(str(path), compression="detect"))
     return open(path, "rb")
 
 
-_UNPACK: dict[str, Callable[[Path], Any]] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+def _by_arrow(path: Path) -> Any:
+    return pa.input_stream(str(path), compression="detect")
+
+
+_UNPACK: dict[str, Callable[[Path], Any]] = {
+    ".gz": gzip.open,
+    ".bz2": bz2.open,
+    ".xz": lzma.open,
+    ".zst": _by_arrow,
+    ".lz4": _by_arrow,
+}
 
 
 class _Unpacked(io.RawIOBase):
@@ -106,7 +114,7 @@ class _Unpacked(io.RawIOBase):
         return True
 
     def seekable(self) -> bool:
-        return True
+        return bool(self._stream.seekable())
 
     def readinto(self, buffer: Any) -> int:
         try:
@@ -139,7 +147,8 @@ def wrong_encoding(path: Path, encoding: str, error: Exception) -> DataError:
     offset = _first_bad_byte(path, encoding)
     with open_bytes(path) as stream:
         if offset is not None and offset > _SAMPLE // 2:
-            stream.seek(offset - _SAMPLE // 2)
+            for size in (*[_SAMPLE] * ((offset - _SAMPLE // 2) // _SAMPLE), (offset - _SAMPLE // 2) % _SAMPLE):
+                stream.read(size)  # not every stream that unpacks can seek
             stream.readline()  # a line begins with a whole character
         sample = stream.read(_SAMPLE)
     guess = guessed_encoding(sample, not_this=encoding)

@@ -1,5 +1,7 @@
 """JSON files, complete: one object per line, an array of objects, or a document with the rows in one `field`.
 
+An array of plain values is a column "text".
+
 Types follow from all rows of all files: numbers widen, objects take the fields of every row, and a column whose values
 have no common type is stored as `Json`. Text is never taken for a date. A line that is not JSON is named by its place.
 """
@@ -168,6 +170,9 @@ class JsonReader(Reader):
                 found = [found]
         if not isinstance(found, list):
             raise DataError(f"{path} holds {found!r:.100}, but rows must be a list of objects.")
+        if not any(isinstance(row, Mapping | list) for row in found):  # plain values are one column
+            name = next(iter(self.features)) if self.features and len(self.features) == 1 else "text"
+            found = [{name: value} for value in found]
         for start in range(0, len(found), _ROWS):
             rows = found[start : start + _ROWS]
             for index, row in enumerate(rows):
