@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+_THREADS = 16  # that wait for the disk
 PARTIAL = ".partial"  # how the name of a file that is still being written ends; it begins with a dot
 
 
@@ -42,6 +44,16 @@ def sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_all(paths: Sequence[Path]) -> None:
+    """Wait until the bytes of several files are on the disk, which takes little longer than those of one."""
+    if len(paths) < 2:
+        for path in paths:
+            sync(path)
+        return
+    with ThreadPoolExecutor(min(len(paths), _THREADS)) as pool:
+        list(pool.map(sync, paths))  # raises what went wrong with any
 
 
 @contextmanager

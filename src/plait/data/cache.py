@@ -23,12 +23,13 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 from plait import settings
 from plait.console import logger
 from plait.data.uses import machine, own_name, use
-from plait.disk import sync
+from plait.disk import sync, sync_all
 
 if TYPE_CHECKING:
     from plait.data.table import Table
@@ -111,24 +112,29 @@ class Making:
         self.folder = folder(home) / "making" / own_name()
 
     def keep(self, entry: Mapping[str, Any]) -> Path:
-        """Complete the result with its description and make it visible; returns its folder."""
-        files = {path.name: path.stat().st_size for path in sorted(self.folder.iterdir()) if path.is_file()}
+        """Complete the result with its description, bring all of it to the disk, and make it visible.
+
+        Returns its folder.
+        """
+        paths = sorted(path for path in self.folder.iterdir() if path.is_file())
+        files = {path.name: path.stat().st_size for path in paths}
         description = self.folder / "entry.json"
         description.write_text(json.dumps({**entry, "key": self.key, "files": files}, ensure_ascii=False, indent=1))
-        sync(description)  # the others were synced by who wrote them
+        sync_all([*paths, description])
         sync(self.folder)
         target = path_of(self.key, home=self.home)
         target.parent.mkdir(parents=True, exist_ok=True)
+        unwanted = self.folder.with_name(own_name())
         if target.exists() and (self.replace or find(self.key, home=self.home) is None):
-            unwanted = self.folder.with_name(own_name())
-            target.rename(unwanted)  # in one step; what a kill leaves of it is swept later
-            shutil.rmtree(unwanted)
+            target.rename(unwanted)  # in one step
         try:
             self.folder.rename(target)
         except OSError:
             if find(self.key, home=self.home) is None:
                 raise
             shutil.rmtree(self.folder)  # another process was first
+        if unwanted.exists():  # disks take long to forget many files, and nobody waits; what a kill leaves is swept
+            Thread(target=shutil.rmtree, args=(unwanted,), kwargs={"ignore_errors": True}, name="plait-remove").start()
         use(folder(self.home), self.key)
         return target
 

@@ -40,10 +40,12 @@ class ArrowStream:
     """An Arrow stream being written to a new file: record batches of one schema, one after another.
 
     What was written is brought to the disk while the next batches are being made, so that little is left at the end.
+    With `lasting=False`, for a file that nobody opens after this process, that is left to the system.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, *, lasting: bool = True) -> None:
         self.path = path
+        self.lasting = lasting
         self.schema = schema
         self._syncing: Thread | None = None
         self._synced = 0  # bytes that a thread has taken care of
@@ -54,7 +56,7 @@ class ArrowStream:
     def write(self, arrays: list[Any]) -> None:
         """Append one record batch: one array per field of the schema."""
         self._writer.write_batch(pa.record_batch(arrays, schema=self.schema))
-        size = self._sink.tell()
+        size = self._sink.tell() if self.lasting else 0
         if size - self._synced >= SYNC_BYTES and not (self._syncing and self._syncing.is_alive()):
             self._synced = size
             self._syncing = Thread(target=self._sync, name="plait-sync", daemon=True)
@@ -68,13 +70,18 @@ class ArrowStream:
 
     def close(self) -> None:
         """Finish the file and bring it to the disk itself; raises `OSError` when the disk does not take it."""
+        self.finish()
+        if self.lasting:
+            sync(self.path)
+
+    def finish(self) -> None:
+        """Finish the file, which is still to be brought to the disk; raises `OSError` when a part of it was refused."""
         self._writer.close()
         self._sink.close()
         if self._syncing is not None:
             self._syncing.join()
         if self._failure is not None:
             raise self._failure
-        sync(self.path)
 
     def abandon(self) -> None:
         """Close without finishing: the file is not going to be used."""

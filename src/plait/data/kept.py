@@ -17,7 +17,7 @@ from plait.data.files import open_arrow, read_arrow
 from plait.data.key import Key
 from plait.data.schema import features_from_json, schema_of
 from plait.data.table import Table
-from plait.disk import replaced, sync
+from plait.disk import replaced
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
@@ -79,7 +79,6 @@ def kept_rows(key: Key, compute: Callable[[], Any], title: str, *, again: bool) 
     with cache.making(key.value, replace=again) as making:
         rows = compute()
         np.save(making.folder / "rows.npy", rows, allow_pickle=False)
-        sync(making.folder / "rows.npy")
         making.keep({"operation": "filter", "title": title, "rows": len(rows), **key.description(why)})
     key.remember(why)
     return rows

@@ -6,6 +6,7 @@ are gathered into large record batches. What was on disk already when the type w
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -26,13 +27,14 @@ from plait.errors import DataError
 
 BATCH_BYTES = 2 << 20  # of a record batch on disk; larger ones are slower, because they are made in fresh memory
 MEMORY_BYTES = 64 << 20  # a column without a file of its own goes to an unnamed file beyond this
-_THREADS = 16  # that wait for the disk
+_THREADS = os.cpu_count() or 1
 
 
 class ColumnWriter:
     """A column being made.
 
-    `path` is the file that it is written to; `None` keeps it in memory, and in an unnamed file beyond 64 MB.
+    `path` is the file that it is written to, in a folder that nobody looks into until its maker has brought all of it
+    to the disk; `None` keeps it in memory, and in an unnamed file beyond 64 MB.
     `declared` is the feature that the appended arrays have; without it the type follows from them.
     `wanted` is a feature to keep as long as every value fits it without loss: that of the column being replaced.
     `mixed`: values without a common type make the column `Json`; otherwise they raise `DataError`.
@@ -130,11 +132,9 @@ class ColumnWriter:
             return self._in_memory(kind), feature
         self._flush(last=True)
         for stream in self._streams:
-            stream.close()
-        target = self.path or self._folder() / "column.arrow"
-        self._settle(target, kind)
+            stream.finish()
+        target = self._settle(kind)
         if self.path is not None:
-            self._cleanup()
             (column,) = open_arrow(target).columns.values()
             return column, feature
         mapped = Table.from_arrow(read_arrow(target))
@@ -145,6 +145,7 @@ class ColumnWriter:
         """Remove what was written: the column is not going to be used."""
         for stream in self._streams:
             stream.abandon()
+            stream.path.unlink(missing_ok=True)
         self._cleanup()
 
     def _in_memory(self, kind: pa.DataType) -> View:
@@ -162,8 +163,7 @@ class ColumnWriter:
             return
         new = len(self._streams) == (self._plain_streams or 0)
         if new or not self._streams[-1].schema.field(0).type.equals(kind):
-            path = self._folder() / f"{len(self._streams)}.part"
-            self._streams.append(ArrowStream(path, pa.schema([pa.field(self.name, kind)])))
+            self._streams.append(self._stream(kind))
         self._streams[-1].write([pa.concat_arrays(pending) if len(pending) > 1 else pending[0]])
         self._pending, self._pending_bytes = [], 0
 
@@ -184,22 +184,31 @@ class ColumnWriter:
         feature = self._declared if self._declared is not None else self._wanted
         return self._natural if feature is None else arrow_of(feature)
 
-    def _settle(self, target: Path, kind: pa.DataType) -> None:
-        """Bring the parts together: one file is renamed, several are converted to the final type."""
-        if len(self._streams) == 1 and not self._plain_streams:
-            self._streams[0].path.replace(target)
-            return
-        with ArrowStream(target, pa.schema([pa.field(self.name, kind)])) as whole:
-            for index, stream in enumerate(self._streams):
-                plain = index < (self._plain_streams or 0)
-                for chunk in read_arrow(stream.path).column(0).chunks:
-                    whole.write([as_json(chunk) if plain else self._cast(chunk, kind)])
+    def _settle(self, kind: pa.DataType) -> Path:
+        """The file of the whole column: the only one, or what several become in the final type."""
+        parts = list(self._streams)
+        if len(parts) == 1 and not self._plain_streams:
+            return parts[0].path
+        whole = self._stream(kind)
+        self._streams.append(whole)
+        for index, part in enumerate(parts):
+            plain = index < (self._plain_streams or 0)
+            for chunk in read_arrow(part.path).column(0).chunks:
+                whole.write([as_json(chunk) if plain else self._cast(chunk, kind)])
+        whole.finish()
+        for part in parts:
+            part.path.unlink()
+        return whole.path if self.path is None else whole.path.replace(self.path)
 
-    def _folder(self) -> Path:
-        """A folder for parts, beside the target so that a rename suffices."""
-        if self._scratch is None:
-            self._scratch = tempfile.TemporaryDirectory(prefix=".column-", dir=self.path.parent if self.path else None)
-        return Path(self._scratch.name)
+    def _stream(self, kind: pa.DataType) -> ArrowStream:
+        """A new file: the column's own, as long as there is one type, and more beside it."""
+        path = self.path
+        if path is None:
+            self._scratch = self._scratch or tempfile.TemporaryDirectory(prefix="plait-column-")
+            path = Path(self._scratch.name, "column.arrow")
+        if self._streams:
+            path = path.with_name(f"{path.name}.{len(self._streams)}")
+        return ArrowStream(path, pa.schema([pa.field(self.name, kind)]), lasting=self.path is not None)
 
     def _cleanup(self) -> None:
         if self._scratch is not None:
@@ -210,9 +219,9 @@ class ColumnWriter:
 def finish_all(writers: Mapping[str, ColumnWriter]) -> dict[str, tuple[View, FeatureType]]:
     """Every column and its feature, by name. Nothing may be appended afterwards.
 
-    Threads wait for the disk, which brings many files to rest in little more time than one.
+    Threads copy what is still in memory to many files side by side.
     """
-    if all(writer.path is None for writer in writers.values()):
+    if len(writers) < 2 or all(writer.path is None for writer in writers.values()):
         return {name: writer.finish() for name, writer in writers.items()}
     with ThreadPoolExecutor(min(len(writers), _THREADS)) as pool:
         return dict(zip(writers, pool.map(ColumnWriter.finish, writers.values()), strict=True))
