@@ -61,3 +61,16 @@ def llama(folder: Path, gguf: Path) -> Path:
     )
     transformers.LlamaForCausalLM(config).eval().save_pretrained(folder)
     return folder
+
+
+def t5(folder: Path, tokenizer_folder: Path, prefixes: dict[str, str]) -> Path:
+    """A T5 with MiniLM's vocabulary and a prefix for each task that is named."""
+    torch.manual_seed(0)
+    sizes = {"d_model": 32, "d_kv": 8, "d_ff": 40, "num_layers": 2, "num_heads": 4, "initializer_factor": 4.0}
+    tokens = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 102}
+    config = transformers.T5Config(vocab_size=30522, **sizes, **tokens)
+    config.task_specific_params = {task: {"prefix": prefix, "num_beams": 4} for task, prefix in prefixes.items()}
+    transformers.T5ForConditionalGeneration(config).eval().save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "special_tokens_map.json"):
+        shutil.copy(tokenizer_folder / name, folder / name)
+    return folder

@@ -6,6 +6,7 @@ base: what all tasks share · one file per task.
 from __future__ import annotations
 
 import importlib
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -39,16 +40,21 @@ TASKS: dict[str, Task] = {
     "table-question-answering": Task(
         "table_question_answering", "TableQuestionAnsweringPipeline", "AutoModelForTableQuestionAnswering"
     ),
+    "text2text-generation": Task("text_to_text", "TextToTextPipeline", "AutoModelForSeq2SeqLM"),
+    "summarization": Task("text_to_text", "SummarizationPipeline", "AutoModelForSeq2SeqLM"),
+    "translation": Task("text_to_text", "TranslationPipeline", "AutoModelForSeq2SeqLM"),
     "fill-mask": Task("fill_mask", "FillMaskPipeline", "AutoModelForMaskedLM"),
     "feature-extraction": Task("feature_extraction", "FeatureExtractionPipeline", "AutoModel"),
 }
 ALIASES = {"sentiment-analysis": "text-classification", "ner": "token-classification"}
+_DIRECTION = re.compile(r"translation_\w+_to_\w+")  # "translation_en_to_de"
 
 
 def task_of(name: str) -> Task:
     """The row of a task or of its other name. Raises OptionError with the nearest name and the list."""
     known = sorted([*TASKS, *ALIASES])
-    if (found := TASKS.get(ALIASES.get(name, name))) is None:
+    row = "translation" if _DIRECTION.fullmatch(name) else ALIASES.get(name, name)
+    if (found := TASKS.get(row)) is None:
         raise OptionError(f"There is no pipeline for {name!r}.{nearest(name, known)} There are: {', '.join(known)}.")
     return found
 
@@ -76,6 +82,8 @@ def pipeline(
     and when no model is named.
     """
     row = task_of(task)
+    if _DIRECTION.fullmatch(task):
+        options = {"direction": task, **options}
     if model is None:
         raise OptionError(f"pipeline({task!r}) needs a model: model='org/name', a folder, or a loaded model.")
     from plait.models import auto

@@ -43,7 +43,7 @@ class TextGenerationPipeline(Pipeline):
     ) -> list[list[dict[str, Any]]]:
         """The continuations of each text or chat, `num_return_sequences` of them."""
         rows = [self._encode(item, add_special_tokens, template_options or {}) for item in items]
-        options = self._with_limit(options)
+        options = limited(self.model, options)
         results: list[list[dict[str, Any]]] = [[] for _ in items]
         order = sorted(range(len(rows)), key=lambda index: len(rows[index]["input_ids"]))
         for start in range(0, len(order), self.batch_size):
@@ -80,17 +80,19 @@ class TextGenerationPipeline(Pipeline):
         )
         return {"input_ids": list(ids)}
 
-    def _with_limit(self, options: dict[str, Any]) -> dict[str, Any]:
-        own = options.get("generation_config") or getattr(self.model, "generation_config", None)
-        limits = [options.get("max_new_tokens"), options.get("max_length")]
-        limits += [getattr(own, "max_new_tokens", None), getattr(own, "max_length", None)]
-        return (
-            options if any(limit is not None for limit in limits) else {**options, "max_new_tokens": DEFAULT_NEW_TOKENS}
-        )
-
     def _sequences(self, output: Any) -> Tensor:
         sequences: Tensor = output if isinstance(output, Tensor) else output["sequences"]
         return sequences
+
+
+def limited(model: Any, options: dict[str, Any]) -> dict[str, Any]:
+    """Options of `generate` with a limit of tokens: the caller's, the model's, or 256."""
+    places = (options.get("generation_config"), getattr(model, "generation_config", None))
+    limits = [options.get("max_new_tokens"), options.get("max_length")]
+    limits += [getattr(place, name, None) for place in places for name in ("max_new_tokens", "max_length")]
+    if any(limit is not None for limit in limits):
+        return options
+    return {**options, "max_new_tokens": DEFAULT_NEW_TOKENS}
 
 
 def is_unfinished(chat: Chat) -> bool:
