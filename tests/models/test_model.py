@@ -291,7 +291,7 @@ def test_a_head_mask_for_all_layers() -> None:
 
 
 def trainable(model: PretrainedModel) -> set[str]:
-    return {name.removeprefix("network.") for name, part in model.named_parameters() if part.requires_grad}
+    return {name for name, part in model.network.named_parameters() if part.requires_grad}
 
 
 def test_freeze_and_unfreeze() -> None:

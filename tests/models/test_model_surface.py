@@ -236,7 +236,7 @@ def test_the_balance_of_experts_is_never_trained() -> None:
     values = {**SIZES, **ranks, **experts, "moe_intermediate_size": 6, "first_k_dense_replace": 1}
     model = model_of({"model_type": "deepseek_v3", **values, "num_key_value_heads": 4})
     trained = {name for name, part in model.named_parameters() if part.requires_grad}
-    assert "network.stack.layers.1.mlp.router.correction" not in trained
+    assert "model.layers.1.mlp.gate.e_score_correction_bias" not in trained
     assert trained == {name for name, part in model.freeze().unfreeze().named_parameters() if part.requires_grad}
     last = {name for name, part in model.freeze().unfreeze(last=1).named_parameters() if part.requires_grad}
     assert last < trained
@@ -266,17 +266,15 @@ def test_the_trainer_recomputes_when_asked(tmp_path: Path) -> None:
         assert model.is_gradient_checkpointing == recomputes
         trained.append(model.state_dict())
     assert all(torch.equal(trained[0][name], trained[1][name]) for name in trained[0])
-    assert not torch.equal(
-        trained[0]["network.head.projection.weight"], model_of().state_dict()["network.head.projection.weight"]
-    )
+    assert not torch.equal(trained[0]["lm_head.weight"], model_of().state_dict()["lm_head.weight"])
 
 
 def test_a_model_that_gains_a_pool_as_its_base_can_be_frozen() -> None:
     """BERT's head for masked words has no pooler, its bare network has one."""
     model = model_of({"model_type": "bert", **SIZES}, "masked_lm").freeze()
     assert {name for name, part in model.named_parameters() if part.requires_grad} == {
-        *(f"network.head.{name}" for name in ("dense.weight", "dense.bias", "norm.weight", "norm.bias")),
-        "network.head.projection.bias",
+        *(f"cls.predictions.transform.{part}.{leaf}" for part in ("dense", "LayerNorm") for leaf in ("weight", "bias")),
+        "cls.predictions.bias",
     }
 
 
@@ -358,7 +356,7 @@ def test_the_head_is_replaced_where_it_is() -> None:
 def test_parts_under_other_names_are_pointed_at() -> None:
     model = model_of(BERT, "sequence_classification")
     for name, text in {
-        "bert": "PretrainedModel has no attribute 'bert'. print(model.describe()) shows its parts, which begin at "
+        "albert": "PretrainedModel has no attribute 'albert'. print(model.describe()) shows its parts, which begin at "
         "model.network.",
         "classifier": "PretrainedModel has no attribute 'classifier'. Its head is model.network.head, and the layer in "
         "it that scores is model.network.head.projection.",

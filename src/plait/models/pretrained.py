@@ -7,7 +7,8 @@ a decoder.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -16,6 +17,7 @@ from torch import nn
 
 from plait.errors import OptionError, nearest
 from plait.models.config import Config
+from plait.models.names import Names, check_keys
 from plait.models.tasks import TASKS
 from plait.nn.heads import LanguageHead
 from plait.nn.moe import GroupedRouter
@@ -45,12 +47,16 @@ class Pretrained(nn.Module):
         self.config = config
         self.task = task
         self.generation_config: GenerationConfig | None = None
+        self._names: Names | None = None
         self._main: torch.device | None = None  # where inputs begin, of a model that lies in several places
 
     def __getattr__(self, name: str) -> Any:
         try:
             return super().__getattr__(name)
         except AttributeError:
+            # "bert", "model", "transformer": what the names of all but the head begin with
+            if "config" in self.__dict__ and self.task != "base" and f"{name}." in self.names.prefixes:
+                return self.base_model
             where = _HEAD if name in _HEADS else "print(model.describe()) shows its parts, which begin at model.network"
             hint = nearest(name, [each for each in dir(type(self)) if not each.startswith("_")])
             raise AttributeError(f"{type(self).__name__} has no attribute {name!r}.{hint} {where}.") from None
@@ -201,6 +207,58 @@ class Pretrained(nn.Module):
         from plait.models.describe import describe
 
         return describe(self)
+
+    # -- names --------------------------------------------------------------------------------------------------------
+
+    @property
+    def names(self) -> Names:
+        """What parameters are called from outside: as in the files of the family."""
+        if self._names is None:
+            self._names = Names(self.config, self.task)
+        return self._names
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Every parameter once; no name is made."""
+        return (parameter for _, parameter in super().named_parameters(recurse=recurse))
+
+    def named_parameters(
+        self, prefix: str = "", recurse: bool = True, remove_duplicate: bool = True
+    ) -> Iterator[tuple[str, nn.Parameter]]:
+        """Every parameter with its name in the files of the family, such as "bert.embeddings.LayerNorm.weight".
+
+        Of a tensor that is one there and several here, each part has its word in the name: "attn.c_attn.query.weight".
+        """
+        start = f"{prefix}." if prefix else ""
+        for name, parameter in super().named_parameters(recurse=recurse, remove_duplicate=remove_duplicate):
+            yield start + self.names.outer(name), parameter
+
+    def get_parameter(self, target: str) -> nn.Parameter:
+        """The parameter of a name of `named_parameters`, or of one within, such as "network.stack.norm.weight"."""
+        found = dict(self.named_parameters(remove_duplicate=False)).get(target)
+        return super().get_parameter(target) if found is None else found
+
+    def state_dict(self, *arguments: Any, **options: Any) -> dict[str, Any]:  # type: ignore[override]
+        """The tensors under the names of `named_parameters`; as a part of another module, under those within."""
+        state: dict[str, Any] = super().state_dict(*arguments, **options)
+        if arguments or options.get("destination") is not None or options.get("prefix"):
+            return state
+        outer = OrderedDict((self.names.outer(name), tensor) for name, tensor in state.items())
+        outer._metadata = getattr(state, "_metadata", None)  # type: ignore[attr-defined]  # torch keeps versions there
+        return outer
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Fill the parameters with what `state_dict` gave, of this model or one alike.
+
+        Raises WeightsError when something is missing or in excess, unless `strict` is False.
+        """
+        within = list(super().state_dict())
+        found = super().load_state_dict(self.names.inner(state_dict, within), strict=False, assign=assign)
+        for keys in found:
+            keys[:] = map(self.names.outer, keys)
+        if strict:
+            known = map(self.names.outer, within)
+            check_keys(found.missing_keys, found.unexpected_keys, title=type(self).__name__, known=known)
+        return found
 
     # -- what to train ------------------------------------------------------------------------------------------------
 

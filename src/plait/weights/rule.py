@@ -46,6 +46,13 @@ class Side:
             return tuple(template.fill(binding) for template in self.templates)
         return tuple(self.templates[0].fill({**binding, self.over: str(index)}) for index in range(self.count))
 
+    def shared(self, binding: Binding) -> str:
+        """The first of the names; of counted ones, what they share: the name without the number."""
+        first = self.templates[0]
+        if self.over is not None:
+            first = Template(first.text.replace(f".{{{self.over}}}", ""), words=first.words)
+        return first.fill(binding)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Rule:

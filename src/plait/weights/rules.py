@@ -190,6 +190,24 @@ class Rules:
         match = self._match_ours(name)
         return self.rules[match[0]].theirs.names(match[1]) if match else ()
 
+    def name_of(self, name: str, *, prefixed: bool = True) -> str | None:
+        """One name in the checkpoint's words for the model's tensor `name`; None when no rule knows it.
+
+        Where the two correspond it is the checkpoint's own. A part of one of theirs has its own word in that name
+        ("c_attn.query.weight"), and what several of theirs are joined to has the name that they share, or the first.
+        """
+        match = self._match_ours(name)
+        if match is None:
+            return None
+        rule, binding = self.rules[match[0]], match[1]
+        found, ours = self._written(rule.theirs.shared(binding), prefixed), rule.ours.names(binding)
+        if len(ours) == 1:
+            return found
+        words = zip(name.split("."), *(each.split(".") for each in ours), strict=True)
+        own = next(word for word, *others in words if len({*others}) > 1)
+        stem, _, leaf = found.rpartition(".")
+        return f"{stem}.{own}.{leaf}" if leaf in ("weight", "bias") else f"{found}.{own}"
+
     def _steps_to_theirs(self, names: Iterable[str]) -> list[Step]:
         groups: dict[tuple[int, tuple[tuple[str, str], ...]], set[str]] = {}
         for name in names:
