@@ -170,6 +170,10 @@ def test_shards_and_parts_equal_the_reference() -> None:
         ours.shard(4, 4)
     with pytest.raises(OptionError, match="must not be negative, but is -1"):
         ours.take(-1)
+    with pytest.raises(
+        OptionError, match=r"A data set has an end: repeat\(None\) is for streams. Call to_iterable_data"
+    ):
+        ours.repeat(None)
 
 
 def test_select() -> None:

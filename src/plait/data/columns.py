@@ -23,13 +23,16 @@ if TYPE_CHECKING:
 
 
 def rename_column(self: Dataset, original_column_name: str, new_column_name: str, **ignored: Any) -> Dataset:
-    """The data set with one column under another name."""
+    """The data set with one column under another name. Raises what `rename_columns` raises."""
     no_effect("rename_column", ignored)
     return rename_columns(self, {original_column_name: new_column_name})
 
 
 def rename_columns(self: Dataset, column_mapping: Mapping[str, str], **ignored: Any) -> Dataset:
-    """The data set with columns under other names: `{old: new}`."""
+    """The data set with columns under other names: `{old: new}`.
+
+    Raises `ColumnError` for a column that is not there, `DataError` for a name that would be empty or there twice.
+    """
     no_effect("rename_columns", ignored)
     for name in column_mapping:
         self.table.column(name)
@@ -51,7 +54,7 @@ def rename_columns(self: Dataset, column_mapping: Mapping[str, str], **ignored: 
 
 
 def remove_columns(self: Dataset, column_names: str | Iterable[str], **ignored: Any) -> Dataset:
-    """The data set without some columns."""
+    """The data set without some columns. Raises `ColumnError` for one that is not there."""
     no_effect("remove_columns", ignored)
     gone = _listed(column_names)
     for name in gone:
@@ -60,7 +63,7 @@ def remove_columns(self: Dataset, column_names: str | Iterable[str], **ignored: 
 
 
 def select_columns(self: Dataset, column_names: str | Iterable[str], **ignored: Any) -> Dataset:
-    """The data set with some columns only, in the order given."""
+    """The data set with some columns only, in the order given. Raises `ColumnError` for one that is not there."""
     no_effect("select_columns", ignored)
     names = list(dict.fromkeys(_listed(column_names)))
     table = self.table.subset(names)
@@ -68,7 +71,11 @@ def select_columns(self: Dataset, column_names: str | Iterable[str], **ignored: 
 
 
 def add_column(self: Dataset, name: str, column: Any, *, feature: Any = None, **ignored: Any) -> Dataset:
-    """The data set with one more column: a list, NumPy array, tensor, series or Arrow array with a value per row."""
+    """The data set with one more column: a list, NumPy array, tensor, series or Arrow array with a value per row.
+
+    Its type follows from the values, unless `feature` declares it. Raises `DataError` for a name that is there already,
+    for another number of values, and for values that do not fit.
+    """
     no_effect("add_column", ignored)
     if name in self.features:
         raise DataError(f"There is a column {name!r} already. Remove or rename it first.")
@@ -89,7 +96,10 @@ def cast_column(self: Dataset, column: str, feature: Any, **ignored: Any) -> Dat
 
 
 def cast(self: Dataset, features: Features | Mapping[str, Any], **ignored: Any) -> Dataset:
-    """The data set with all columns in the given types; columns whose type stays are shared."""
+    """The data set with all columns in the given types; columns whose type stays are shared.
+
+    Raises `DataError` when `features` names other columns, and for a value that does not fit, with its row.
+    """
     no_effect("cast", ignored)
     features = as_features(features)
     if set(features) != set(self.features):
@@ -167,7 +177,10 @@ def _as_text(values: Any) -> Any:
 
 
 def align_labels_with_mapping(self: Dataset, label2id: Mapping[str, int], label_column: str) -> Dataset:
-    """The data set with the numbers of a class label column changed to those of `label2id` (a model's)."""
+    """The data set with the numbers of a class label column changed to those of `label2id` (a model's).
+
+    Raises `DataError` for a column of another type, and for a class that `label2id` does not name, in any case.
+    """
     self.table.column(label_column)
     old = self.features[label_column]
     if not isinstance(old, ClassLabel):
@@ -215,7 +228,10 @@ def flatten(self: Dataset, max_depth: int = 16, **ignored: Any) -> Dataset:
 
 
 def unique(self: Dataset, column: str) -> list[Any]:
-    """The distinct values of a column, in the order in which they first appear."""
+    """The distinct values of a column, null among them, in the order in which they first appear.
+
+    Raises `ColumnError` for a column that is not there.
+    """
     kind = self.table.column(column).store.type
     if not pa.types.is_nested(kind):
         return to_python(pc.unique(self.table.to_arrow([column])[column]))

@@ -24,7 +24,8 @@ def concatenate_datasets(
     """The rows of several data sets one after another (`axis=0`), or their columns side by side (`axis=1`).
 
     Nothing is copied. Below each other, a column that one of them lacks is null there, and types that differ widen to
-    their common type; types without one raise `DataError`. Streams make a stream.
+    their common type. Streams make a stream. Raises `DataError` for types without a common one, and side by side for
+    other lengths and for names that are there twice; `OptionError` for what is no data set.
     """
     if axis not in (0, 1):
         raise OptionError(f"axis must be 0 (rows below each other) or 1 (columns side by side), but is {axis!r}.")
@@ -52,7 +53,8 @@ def interleave_datasets(
 
     `stopping_strategy`: "first_exhausted" stops when one has no more rows; "all_exhausted" begins those anew until all
     have ended once; "all_exhausted_without_replacement" takes every row once. The same seed gives the order that
-    datasets gives. Data sets make a view, nothing is copied; streams make a stream.
+    datasets gives. Data sets make a view, nothing is copied; streams make a stream. Raises `OptionError` for
+    probabilities that are not one for each, not negative and 1 in sum, and what `concatenate_datasets` raises.
     """
     strategies = ("first_exhausted", "all_exhausted", "all_exhausted_without_replacement")
     if stopping_strategy not in strategies:

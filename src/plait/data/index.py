@@ -24,7 +24,10 @@ if TYPE_CHECKING:
 
 
 class SearchResults(NamedTuple):
-    """The `k` nearest rows of one query: scores (k,) and row numbers (k,); -1 where there are fewer rows."""
+    """The `k` nearest rows of one query: scores (k,) and row numbers (k,); -1 where there are fewer rows.
+
+    Scores are what the index measures: squared distances by default, the nearest first.
+    """
 
     scores: Any
     indices: Any
@@ -192,7 +195,8 @@ def add_faiss_index(
 
     The index is exact and by Euclidean distance; `metric_type` (`faiss.METRIC_INNER_PRODUCT`, …), `string_factory`
     ("IVF100,Flat", …) or `custom_index` choose another, and `train_size` is how many rows it learns from. `dtype` is
-    the precision in which vectors are read; FAISS itself computes in float32.
+    the precision in which vectors are read; FAISS itself computes in float32. Raises `DataError` for a column that does
+    not hold vectors of one length, `OptionError` for an index that cannot be made, `MissingExtraError` without FAISS.
     """
     self.table.column(column)
     if not len(self):
@@ -231,7 +235,10 @@ def add_faiss_index_from_external_arrays(
     faiss_verbose: bool = False,
     dtype: Any = np.float32,
 ) -> None:
-    """Index vectors (rows, D) from elsewhere, one per row, under `index_name`, in place; see `add_faiss_index`."""
+    """Index vectors (rows, D) from elsewhere, one per row, under `index_name`, in place; see `add_faiss_index`.
+
+    Raises `DataError` for another number of vectors than rows.
+    """
     vectors = np.asarray(external_arrays)
     if vectors.ndim != 2 or len(vectors) != len(self) or not len(vectors):
         raise DataError(f"external_arrays must be ({len(self)}, D), one vector per row, but has {vectors.shape}.")
@@ -298,7 +305,10 @@ def drop_index(self: Dataset, index_name: str) -> None:
 
 
 def search(self: Dataset, index_name: str, query: Any, k: int = 10, **kwargs: Any) -> SearchResults:
-    """Scores and numbers of the `k` rows nearest to a vector (D,)."""
+    """Scores and numbers of the `k` rows nearest to a vector (D,).
+
+    Raises `NotFoundError` for an index that is not there, `DataError` for a vector of another length.
+    """
     return get_index(self, index_name).search(query, k, **kwargs)
 
 
@@ -340,7 +350,10 @@ def load_faiss_index(
     device: int | list[int] | None = None,
     storage_options: Mapping[str, Any] | None = None,
 ) -> None:
-    """Read an index from a file under `index_name`, in place. It must hold one vector per row."""
+    """Read an index from a file under `index_name`, in place.
+
+    Raises `DataError` for a file that is no index, and for one that does not hold one vector per row.
+    """
     index = FaissIndex.load(file, device, storage_options)
     if index.faiss_index.ntotal != len(self):
         raise DataError(

@@ -64,25 +64,25 @@ class ArrayFeature(Feature):
 
 
 class Array2D(ArrayFeature):
-    """Arrays with two axes."""
+    """Arrays with two axes: `Array2D(shape=(28, 28), dtype="uint8")`; the first may be `None`."""
 
     rank = 2
 
 
 class Array3D(ArrayFeature):
-    """Arrays with three axes."""
+    """Arrays with three axes: `Array3D(shape=(3, 28, 28), dtype="uint8")`; the first may be `None`."""
 
     rank = 3
 
 
 class Array4D(ArrayFeature):
-    """Arrays with four axes."""
+    """Arrays with four axes: `Array4D(shape=(8, 3, 28, 28), dtype="uint8")`; the first may be `None`."""
 
     rank = 4
 
 
 class Array5D(ArrayFeature):
-    """Arrays with five axes."""
+    """Arrays with five axes: `Array5D(shape=(2, 8, 3, 28, 28), dtype="uint8")`; the first may be `None`."""
 
     rank = 5
 

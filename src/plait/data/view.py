@@ -43,22 +43,27 @@ def rows_of(dataset: Dataset, rows: Rows) -> Dataset:
 
 
 def take(self: Dataset, n: int) -> Dataset:
-    """The first `n` rows, or all when there are fewer."""
+    """The first `n` rows, or all when there are fewer. Raises `OptionError` for a negative number."""
     return rows_of(self, range(min(_count(n), len(self))))
 
 
 def skip(self: Dataset, n: int) -> Dataset:
-    """All rows but the first `n`."""
+    """All rows but the first `n`. Raises `OptionError` for a negative number."""
     return rows_of(self, range(min(_count(n), len(self)), len(self)))
 
 
-def repeat(self: Dataset, num_times: int) -> Dataset:
-    """The rows `num_times` over."""
+def repeat(self: Dataset, num_times: int | None) -> Dataset:
+    """The rows `num_times` over. Raises `OptionError` for `None`: only a stream can go on without end."""
+    if num_times is None:
+        raise OptionError("A data set has an end: repeat(None) is for streams. Call to_iterable_dataset() before it.")
     return rows_of(self, np.tile(np.arange(len(self)), max(0, num_times)))
 
 
 def shard(self: Dataset, num_shards: int, index: int, *, contiguous: bool = True, **ignored: Any) -> Dataset:
-    """Part `index` (from 0) of `num_shards` parts of about equal size: neighbours, or every `num_shards`-th row."""
+    """Part `index` (from 0) of `num_shards` parts of about equal size: neighbours, or every `num_shards`-th row.
+
+    Sizes differ by one row at most. Raises `OptionError` for an index that is not below `num_shards`.
+    """
     no_effect("shard", ignored)
     if num_shards < 1 or not 0 <= index < num_shards:
         raise OptionError(f"index must be between 0 and num_shards - 1, but is {index} with num_shards={num_shards}.")
@@ -79,7 +84,8 @@ def sort(
 ) -> Dataset:
     """The rows in the order of one or more columns; equal rows keep their order.
 
-    `reverse` is one flag, or one per column; nulls come last, or first with `null_placement="at_start"`.
+    `reverse` is one flag, or one per column; nulls come last, or first with `null_placement="at_start"`. Raises
+    `ColumnError` for a column that is not there, `DataError` for one of a type without an order.
     """
     no_effect("sort", ignored)
     names = [column_names] if isinstance(column_names, str) else list(column_names)

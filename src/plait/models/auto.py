@@ -132,61 +132,61 @@ class _AutoModel(Generic[Model]):
 
 
 class AutoModel(_AutoModel["Pretrained"]):
-    """The network without a head: states, and a pooled vector where the family has one."""
+    """The network without a head: `last_hidden_state` (B, T, D), and `pooler_output` (B, D) in families with one."""
 
     task = "base"
 
 
 class AutoModelForCausalLM(_AutoModel["PretrainedModel"]):
-    """Text generation."""
+    """Text generation: `logits` (B, T, V) score the word behind each token."""
 
     task = "causal_lm"
 
 
 class AutoModelForMaskedLM(_AutoModel["PretrainedModel"]):
-    """Words behind a mask."""
+    """Words behind a mask: `logits` (B, T, V) score the word at each token."""
 
     task = "masked_lm"
 
 
 class AutoModelForSeq2SeqLM(_AutoModel["Seq2SeqModel"]):
-    """Text from text: translation, summaries, answers; an encoder and a decoder."""
+    """Text from text: translation, summaries, answers; an encoder and a decoder. `logits` are (B, answer, V)."""
 
     task = "seq2seq_lm"
 
 
 class AutoModelForSequenceClassification(_AutoModel["Pretrained"]):
-    """A label, several labels, or with `num_labels=1` a number for each text."""
+    """A label, several labels, or with `num_labels=1` a number for each text: `logits` (B, labels)."""
 
     task = "sequence_classification"
 
 
 class AutoModelForTokenClassification(_AutoModel["PretrainedModel"]):
-    """A label for each token."""
+    """A label for each token: `logits` (B, T, labels)."""
 
     task = "token_classification"
 
 
 class AutoModelForQuestionAnswering(_AutoModel["PretrainedModel"]):
-    """Where in a text the answer begins and ends."""
+    """Where in a text the answer begins and ends: `start_logits` and `end_logits` (B, T)."""
 
     task = "question_answering"
 
 
 class AutoModelForMultipleChoice(_AutoModel["PretrainedModel"]):
-    """One of several continuations."""
+    """One of several continuations: ids (B, choices, T) give `logits` (B, choices)."""
 
     task = "multiple_choice"
 
 
 class AutoModelForNextSentencePrediction(_AutoModel["PretrainedModel"]):
-    """Whether the second text follows the first."""
+    """Whether the second text follows the first: `logits` (B, 2), of which 0 says that it does."""
 
     task = "next_sentence"
 
 
 class AutoModelForTableQuestionAnswering(_AutoModel["PretrainedModel"]):
-    """Which cells of a table answer a question, and how they are put together."""
+    """Which cells of a table answer a question: `logits` (B, T), and `logits_aggregation` for what is done with them."""
 
     task = "table_question_answering"
 

@@ -321,7 +321,9 @@ _SPELLINGS = {"r_squared": "r2", "r2_score": "r2", "mean_absolute_error": "mae",
 
 
 def load_metric(name: str, config_name: str | None = None) -> Metric:
-    """The metric called `name`, empty; raises `OptionError` for a name that is not one, or with a configuration."""
+    """The metric called `name`, empty: accuracy, f1, precision, recall, matthews_correlation; mae, mse, rmse, r2,
+    pearsonr. Raises `OptionError` for a name that is not one, or with a configuration.
+    """
     if config_name is not None:
         raise OptionError(
             f"load_metric({name!r}, {config_name!r}): metrics have no configurations. Load each that you want by its "

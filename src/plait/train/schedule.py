@@ -74,7 +74,9 @@ def get_scheduler(
 ) -> LambdaLR:
     """A scheduler that sets `optimizer`'s rates to base rate × factor(step); call its `step()` after each update.
 
-    Raises `OptionError` for an unknown name or option, or a count of steps that the schedule needs and lacks.
+    `name` is one of `SCHEDULES`, and `scheduler_specific_kwargs` are the options named there: `num_cycles`, `lr_end`
+    (a rate, by default 1e-7), `power`, `timescale` (updates). Both numbers of steps count updates. Raises `OptionError`
+    for an unknown name or option, or a number of steps that the schedule needs and lacks.
     """
     name = str(getattr(name, "value", name))
     if name not in SCHEDULES:
