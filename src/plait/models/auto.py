@@ -186,7 +186,7 @@ class AutoModelForNextSentencePrediction(_AutoModel["PretrainedModel"]):
 
 
 class AutoModelForTableQuestionAnswering(_AutoModel["PretrainedModel"]):
-    """Which cells of a table answer a question: `logits` (B, T), and `logits_aggregation` for what is done with them."""
+    """Which cells of a table answer a question: `logits` (B, T), and `logits_aggregation` for what is done to them."""
 
     task = "table_question_answering"
 
