@@ -44,7 +44,7 @@ class DisentangledAttention(nn.Module):
         dropout = self.spec.dropout if self.training else 0.0
         if x.shape[1] == 1 and weights is None and not dropout:
             # One token has itself alone to attend to: its softmax is 1 whatever the scores are.
-            return self.output(self.value(x))  # type: ignore[no-any-return]
+            return self.output(self.value(x))
         query, key, value = (self._heads(part(x)) for part in (self.query, self.key, self.value))
         vectors = functional.dropout(relative.vectors, self.spec.position_dropout, training=self.training)[None]
         # (1, H, 2R, D) each: a distance as a key, and as a query
@@ -55,7 +55,7 @@ class DisentangledAttention(nn.Module):
         else:
             # (B, H, T, D) -> (B, T, H * D)
             mixed = self._mixed(query, key, value, mask, ends, relative.places, weights).transpose(1, 2).flatten(2)
-        return self.output(mixed)  # type: ignore[no-any-return]
+        return self.output(mixed)
 
     def _mixed(
         self,

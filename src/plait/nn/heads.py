@@ -112,7 +112,7 @@ class ClassifierHead(_Transformed):
     def forward(self, x: Tensor) -> Tensor:
         """(..., D) -> (..., C)."""
         x = functional.dropout(self.transformed(x), self.spec.dropout, training=self.training)
-        return self.projection(x)  # type: ignore[no-any-return]
+        return self.projection(x)
 
     if TYPE_CHECKING:
         __call__ = forward

@@ -61,7 +61,7 @@ class LatentAttention(nn.Module):
         dropped = self.training and self.spec.dropout > 0
         if x.shape[1] == 1 and cache is None and weights is None and not dropped:
             # One token has itself alone to attend to: its softmax is 1 whatever the scores are.
-            return self.output(self.value(latent))  # type: ignore[no-any-return]
+            return self.output(self.value(latent))
         plain, rotated = self._queries(x, rotation)
         # (B, T, L) -> (B, 1, T, L), and the same of the key: one head, as a cache holds them
         latent, key = latent[:, None], rotate(self.rotated_key(x)[:, None], rotation)
@@ -73,7 +73,7 @@ class LatentAttention(nn.Module):
         else:
             # (B, H, T, V) -> (B, T, H * V)
             mixed = self._attended(plain, rotated, latent, key, mask, weights).transpose(1, 2).flatten(2)
-        return self.output(mixed)  # type: ignore[no-any-return]
+        return self.output(mixed)
 
     def _queries(self, x: Tensor, rotation: Rotation) -> tuple[Tensor, Tensor]:
         """The plain and the rotated part of the queries, (B, H, T, P) and (B, H, T, R)."""

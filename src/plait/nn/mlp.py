@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from plait.nn.linear import Linear
+from plait.nn.linear import Linear, bare
+from plait.nn.product import activated, columns, few, product, scaled
 from plait.nn.spec import Activation, MLPSpec
 
 
@@ -51,8 +52,29 @@ class MLP(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., width) -> (..., width)."""
+        if self._turns(x):
+            return self._turned(x)
         y = self.activation(self.up(x)) if self.gate is None else self.activation(self.gate(x)) * self.up(x)
-        return self.down(functional.dropout(y, self.spec.dropout, training=self.training))  # type: ignore[no-any-return]
+        return self.down(functional.dropout(y, self.spec.dropout, training=self.training))
+
+    def _turns(self, x: Tensor) -> bool:
+        """Whether all three products are sooner done when turned: few vectors, and layers that are nothing else."""
+        parts = [part for part in (self.gate, self.up, self.down) if part is not None]
+        dropped = self.training and self.spec.dropout > 0
+        return (
+            not dropped
+            and all(bare(part) for part in parts)
+            and few(x, *(part.weight for part in parts), most=self.down.out_features // 3)
+        )
+
+    def _turned(self, x: Tensor) -> Tensor:
+        vectors, up, down = columns(x), self.up, self.down
+        if self.gate is None:
+            y = activated(up.weight, up.bias, vectors, self.spec.activation, self.activation)
+        else:
+            gate = activated(self.gate.weight, self.gate.bias, vectors, self.spec.activation, self.activation)
+            y = scaled(up.weight, up.bias, vectors, gate)
+        return product(down.weight, down.bias, y).t().contiguous().view(x.shape)  # (width, N) -> (..., width)
 
     if TYPE_CHECKING:
         __call__ = forward
