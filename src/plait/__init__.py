@@ -80,9 +80,11 @@ if TYPE_CHECKING:
     from plait.text import BatchEncoding as BatchEncoding
     from plait.train import AdamW as AdamW
     from plait.train import DataCollatorForLanguageModeling as DataCollatorForLanguageModeling
+    from plait.train import DataCollatorForMultipleChoice as DataCollatorForMultipleChoice
     from plait.train import DataCollatorForSeq2Seq as DataCollatorForSeq2Seq
     from plait.train import DataCollatorForTokenClassification as DataCollatorForTokenClassification
     from plait.train import DataCollatorWithPadding as DataCollatorWithPadding
+    from plait.train import DefaultDataCollator as DefaultDataCollator
     from plait.train import EarlyStoppingCallback as EarlyStoppingCallback
     from plait.train import EvalPrediction as EvalPrediction
     from plait.train import Seq2SeqTrainer as Seq2SeqTrainer
@@ -181,9 +183,11 @@ _TABLE: dict[str, tuple[str, ...]] = {
     "plait.train": (
         "AdamW",
         "DataCollatorForLanguageModeling",
+        "DataCollatorForMultipleChoice",
         "DataCollatorForSeq2Seq",
         "DataCollatorForTokenClassification",
         "DataCollatorWithPadding",
+        "DefaultDataCollator",
         "EarlyStoppingCallback",
         "EvalPrediction",
         "Seq2SeqTrainer",

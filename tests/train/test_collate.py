@@ -15,9 +15,11 @@ from plait.errors import DataError, OptionError
 from plait.text import Tokenizer
 from plait.train import (
     DataCollatorForLanguageModeling,
+    DataCollatorForMultipleChoice,
     DataCollatorForSeq2Seq,
     DataCollatorForTokenClassification,
     DataCollatorWithPadding,
+    DefaultDataCollator,
     default_data_collator,
 )
 
@@ -178,3 +180,31 @@ def test_masking_needs_a_mask(tokenizer: Tokenizer) -> None:
         DataCollatorForLanguageModeling(tokenizer, mlm_probability=1.5)
     with pytest.raises(DataError, match="there is no column 'input_ids' to pad; the columns are x"):
         DataCollatorWithPadding(tokenizer)([{"x": 1}])
+
+
+def test_the_default_collator_as_an_object() -> None:
+    given = [{"x": [1.0, 2.0], "label": 3}, {"x": [0.5, 0.0], "label": 1}]
+    batch = DefaultDataCollator()(given)
+    assert {name: value.tolist() for name, value in batch.items()} == {"x": [[1.0, 2.0], [0.5, 0.0]], "labels": [3, 1]}
+    with pytest.raises(OptionError, match="return_tensors must be 'pt', but is 'np'"):
+        DefaultDataCollator(return_tensors="np")(given)
+
+
+def test_choices_are_padded_together(tokenizer: Tokenizer) -> None:
+    pairs = tokenizer(["a b", "a b", "c", "c"], ["one", "two three four", "five", "six seven"])
+    rows = [
+        {**{name: pairs[name][start : start + 2] for name in pairs}, "label": start // 2, "ending": "text"}
+        for start in (0, 2)
+    ]
+    batch = DataCollatorForMultipleChoice(tokenizer)(rows)
+    flat = tokenizer.pad(pairs, return_tensors="pt")
+    assert {*batch} == {*flat, "labels"}
+    assert all(torch.equal(batch[name], flat[name].view(2, 2, -1)) for name in flat)
+    assert batch["labels"].tolist() == [0, 1]
+    theirs = transformers.DataCollatorForMultipleChoice(
+        transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer.backend_tokenizer, pad_token="[PAD]")
+    )([{name: value for name, value in row.items() if name != "ending"} for row in rows])
+    assert all(torch.equal(batch[name], theirs[name]) for name in theirs)
+    rows[1]["input_ids"] = rows[1]["input_ids"][:1]
+    with pytest.raises(DataError, match="rows have 1 and 2 choices, but those of a batch need the same number"):
+        DataCollatorForMultipleChoice(tokenizer)(rows)

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from plait.train.callbacks import TrainerControl as TrainerControl
     from plait.train.callbacks import TrainerState as TrainerState
     from plait.train.collate import DataCollatorForLanguageModeling as DataCollatorForLanguageModeling
+    from plait.train.collate import DataCollatorForMultipleChoice as DataCollatorForMultipleChoice
     from plait.train.collate import DataCollatorForSeq2Seq as DataCollatorForSeq2Seq
     from plait.train.collate import DataCollatorForTokenClassification as DataCollatorForTokenClassification
     from plait.train.collate import DataCollatorWithPadding as DataCollatorWithPadding
+    from plait.train.collate import DefaultDataCollator as DefaultDataCollator
     from plait.train.collate import default_data_collator as default_data_collator
     from plait.train.metrics import EvalPrediction as EvalPrediction
     from plait.train.metrics import PredictionOutput as PredictionOutput
@@ -45,9 +47,11 @@ _TABLE: dict[str, tuple[str, ...]] = {
     ),
     "plait.train.collate": (
         "DataCollatorForLanguageModeling",
+        "DataCollatorForMultipleChoice",
         "DataCollatorForSeq2Seq",
         "DataCollatorForTokenClassification",
         "DataCollatorWithPadding",
+        "DefaultDataCollator",
         "default_data_collator",
     ),
     "plait.train.metrics": (

@@ -77,6 +77,17 @@ def default_data_collator(features: Sequence[Any], return_tensors: str = "pt") -
 
 
 @dataclass
+class DefaultDataCollator:
+    """`default_data_collator` as an object."""
+
+    return_tensors: str = "pt"
+
+    def __call__(self, features: Sequence[Any], return_tensors: str | None = None) -> dict[str, Any]:
+        """Rows of equal shapes to tensors."""
+        return default_data_collator(features, return_tensors or self.return_tensors)
+
+
+@dataclass
 class DataCollatorWithPadding:
     """Pad the rows of a batch to their longest with the tokenizer; other columns are stacked.
 
@@ -181,6 +192,35 @@ class DataCollatorForSeq2Seq(_LabelCollator):
         if hasattr(self.model, "prepare_decoder_input_ids_from_labels"):
             batch["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
         return batch
+
+
+@dataclass
+class DataCollatorForMultipleChoice:
+    """Pad the choices of a batch to their longest; every row holds a list of ids for each of its C choices."""
+
+    tokenizer: Any
+    padding: bool | str = True
+    max_length: int | None = None
+    pad_to_multiple_of: int | None = None
+    return_tensors: str = "pt"
+
+    def __call__(self, features: Sequence[Any]) -> dict[str, Any]:
+        """Rows with `input_ids` (C, T) to tensors (B, C, longest), and `labels` (B,), the number of the right one.
+
+        Raises `DataError` when rows have different numbers of choices.
+        """
+        rows = _named(features)
+        counts = sorted({len(row["input_ids"]) for row in rows})
+        if len(counts) > 1:
+            raise DataError(
+                f"rows have {' and '.join(map(str, counts))} choices, but those of a batch need the same number."
+            )
+        tokens = [name for name in rows[0] if _belongs_to_tokens(name, self.tokenizer)]
+        choices = [{name: row[name][choice] for name in tokens} for row in rows for choice in range(counts[0])]
+        # (B·C, T) -> (B, C, T)
+        batch = {name: value.view(len(rows), counts[0], -1) for name, value in _padded(self, choices).items()}
+        others = [name for name, value in rows[0].items() if name not in tokens and not isinstance(value, str | None)]
+        return batch | {name: to_tensor([row[name] for row in rows], name) for name in others}
 
 
 @dataclass
