@@ -81,6 +81,11 @@ def test_padding(bert: Tokenizer) -> None:
     assert bert(texts, padding=True, pad_to_multiple_of=8, return_tensors="np")["input_ids"].shape == (2, 8)
     assert bert(texts, padding="max_length", max_length=6, return_tensors="pt")["input_ids"].shape == (2, 6)
     assert [len(row) for row in bert(texts, padding="max_length")["input_ids"]] == [512, 512]
+    longer = bert("a b c", padding="max_length", max_length=4, truncation=False, return_tensors="pt")
+    assert longer["input_ids"].tolist() == [[101, 1037, 1038, 1039, 102]], "padding shortens nothing"
+    assert bert("a b c", padding="do_not_pad", max_length=4) == bert("a b c"), "which says that nothing is done"
+    assert bert("a b c", padding=False, max_length=4)["input_ids"] == [101, 1037, 1038, 102]
+    assert bert("a", "b", truncation="only_second", max_length=3)["input_ids"] == [101, 102, 102]
     assert bert.padding_side == "right"
 
 
@@ -96,7 +101,10 @@ def test_pad_fills_ready_rows(bert: Tokenizer) -> None:
     }
     tensors = bert.pad({"input_ids": [torch.tensor([1]), torch.tensor([2, 3])]}, return_tensors="pt")
     assert tensors["input_ids"].tolist() == [[1, 0], [2, 3]]
-    assert bert.pad({"input_ids": [1, 2]}, padding="max_length", max_length=4)["input_ids"] == [1, 2, 0, 0]
+    assert bert.pad({"input_ids": [1, 2]}, padding="max_length", max_length=4) == {
+        "input_ids": [1, 2, 0, 0],
+        "attention_mask": [1, 1, 0, 0],
+    }
 
 
 def test_words_and_pairs_of_words(bert: Tokenizer) -> None:
@@ -164,6 +172,8 @@ def test_ids_and_tokens(bert: Tokenizer) -> None:
     assert bert.build_inputs_with_special_tokens([5], [6]) == [101, 5, 102, 6, 102]
     assert bert.get_special_tokens_mask([101, 5], already_has_special_tokens=True) == [1, 0]
     assert bert.get_special_tokens_mask([5], [6]) == [1, 0, 1, 0, 1]
+    assert bert.create_token_type_ids_from_sequences([5], [6, 7]) == [0, 0, 0, 1, 1, 1]
+    assert (bert.max_len_single_sentence, bert.max_len_sentences_pair) == (510, 509)
 
 
 def test_clean_up(chat: Tokenizer, bert: Tokenizer) -> None:
@@ -256,12 +266,12 @@ WRONG: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     (("a",), {"max_lenght": 5}, OptionError, r"no argument 'max_lenght'\. Did you mean 'max_length'\?"),
     (
         (["a", "a b"],),
-        {"return_tensors": "pt"},
+        {"return_tensors": "np"},
         TokenizerError,
         r"'input_ids' cannot become one tensor: its rows have 3 to 4 items\. Pass padding=True",
     ),
     (
-        ("a b c d",),
+        (["a b c d", "a"],),
         {"padding": "max_length", "max_length": 3, "truncation": False, "return_tensors": "pt"},
         TokenizerError,
         r"Row 0 has 6 tokens and does not fit a tensor 3 wide\. Pass truncation=True",

@@ -64,11 +64,9 @@ def apply(
     """
     if return_assistant_tokens_mask and not (tokenize and return_dict):
         raise OptionError("return_assistant_tokens_mask=True needs tokenize=True and return_dict=True to return it in.")
-    if continue_final_message and (add_generation_prompt or return_assistant_tokens_mask):
-        other = "add_generation_prompt" if add_generation_prompt else "return_assistant_tokens_mask"
-        raise OptionError(
-            f"continue_final_message and {other} exclude each other: the first leaves the last message open, the other "
-            "is for one that is closed."
+    if continue_final_message:
+        _refuse_closed(
+            add_generation_prompt=add_generation_prompt, return_assistant_tokens_mask=return_assistant_tokens_mask
         )
     batched = _is_batch(conversation)
     template, label = choose(tokenizer, chat_template, with_tools=tools is not None)
@@ -103,6 +101,16 @@ def apply(
         column = masks if batched or kind else masks[0]
         batch["assistant_masks"] = pad.as_tensor("assistant_masks", column, kind) if kind else column
     return batch if return_dict else batch["input_ids"]
+
+
+def _refuse_closed(**options: bool) -> None:
+    """Raise for an option that is for a conversation whose last message is closed."""
+    for name, given in options.items():
+        if given:
+            raise OptionError(
+                f"continue_final_message and {name} exclude each other: the first leaves the last message open, the "
+                "other is for one that is closed."
+            )
 
 
 def choose(tokenizer: Tokenizer, wanted: str | None, *, with_tools: bool) -> tuple[str, str]:

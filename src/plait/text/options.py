@@ -115,6 +115,7 @@ def checked(
 
     As in transformers, a `max_length` alone (neither padding nor truncation stated) truncates, and padding or
     truncation without `max_length` take the model's. Where the model has none, truncation=True cuts nothing.
+    padding="do_not_pad" is a statement, padding=False is not.
 
     Raises `OptionError` for a value that is not a choice and `TokenizerError` for a combination that cannot be met.
     """
@@ -122,7 +123,7 @@ def checked(
     cuts: Truncation | None = choose("truncation", truncation, TRUNCATIONS)
     limit = None if max_length is None else count("max_length", max_length, least=0)
     multiple = None if pad_to_multiple_of is None else count("pad_to_multiple_of", pad_to_multiple_of, least=1)
-    if limit is not None and truncation is None and pads is None:
+    if limit is not None and truncation is None and not padding:
         cuts = "longest_first"
     if limit is None and (cuts or pads == "max_length") and model_max_length <= NO_LIMIT:
         limit = model_max_length
@@ -169,6 +170,8 @@ def kept(lengths: Sequence[int], budget: int, strategy: Truncation) -> tuple[int
     surplus = sum(lengths) - budget
     if surplus <= 0:
         return tuple(lengths)
+    if budget == 0:  # special tokens alone, whatever the strategy
+        return (0,) * len(lengths)
     if strategy == "longest_first":
         if len(lengths) == 1:
             return (budget,)

@@ -52,10 +52,13 @@ def pour(
 ) -> NDArray[np.int64]:
     """The (B, width) int64 array of rows of `lengths`, which lie one after the other in `values`, or all hold it.
 
-    `value` comes in the places left over. A row that is longer than `width` is a `TokenizerError`.
+    `value` comes in the places left over. Rows of one length that is beyond `width` stay as long; a row longer than
+    others and than `width` is a `TokenizerError`.
     """
     import numpy as np
 
+    if len(set(lengths)) == 1:
+        width = max(width, lengths[0])
     if max(lengths, default=0) > width:
         raise TokenizerError(
             f"Row {lengths.index(max(lengths))} has {max(lengths)} tokens and does not fit a tensor {width} wide. "
@@ -161,7 +164,8 @@ def pad(
     out: dict[str, Any] = {}
     source = dict(columns)
     if attention and "attention_mask" not in source:
-        source["attention_mask"] = [[1] * length for length in lengths]
+        ones = [[1] * length for length in lengths]
+        source["attention_mask"] = ones[0] if single else ones
     for key, column in source.items():
         if key not in values or (key != main and not _parallel(column, lengths, single)):
             out[key] = as_tensor(key, column, tensors) if tensors else column

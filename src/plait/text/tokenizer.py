@@ -242,15 +242,14 @@ class Tokenizer(Vocabulary):
         single = inputs.single and kind is None and not return_overflowing_tokens
         flatly = kind is None and not single and flat.is_welcome()
         form: Form = "flat" if flatly else kind
-        batch: dict[str, Any] = {"input_ids": rows.ids(form)}
-        if self._wanted("token_type_ids", return_token_type_ids):
-            batch["token_type_ids"] = rows.types(form)
-        if self._wanted("attention_mask", return_attention_mask):
-            batch["attention_mask"] = rows.attention(form)
-        if return_special_tokens_mask:
-            batch["special_tokens_mask"] = [row.special_tokens_mask for row in rows.encodings()]
-        if return_offsets_mapping:
-            batch["offset_mapping"] = [row.offsets for row in rows.encodings()]
+        batch = self._columns(
+            rows,
+            form,
+            types=return_token_type_ids,
+            attention=return_attention_mask,
+            special=return_special_tokens_mask,
+            offsets=return_offsets_mapping,
+        )
         if return_length:
             batch["length"] = rows.padded()
         if return_overflowing_tokens:
@@ -261,6 +260,21 @@ class Tokenizer(Vocabulary):
         return FlatEncoding(batch, rows.encodings) if flatly else BatchEncoding(batch, rows.encodings, kind)
 
     encode_plus = batch_encode_plus = __call__
+
+    def _columns(
+        self, rows: Rows, form: Form, *, types: bool | None, attention: bool | None, special: bool, offsets: bool
+    ) -> dict[str, Any]:
+        """The columns with a value for each token: those asked for, and by default (`None`) those the model reads."""
+        batch: dict[str, Any] = {"input_ids": rows.ids(form)}
+        if self._wanted("token_type_ids", types):
+            batch["token_type_ids"] = rows.types(form)
+        if self._wanted("attention_mask", attention):
+            batch["attention_mask"] = rows.attention(form)
+        if special:
+            batch["special_tokens_mask"] = [row.special_tokens_mask for row in rows.encodings()]
+        if offsets:
+            batch["offset_mapping"] = [row.offsets for row in rows.encodings()]
+        return batch
 
     def _with_labels(self, text: Any, text_pair: Any, target: Any, arguments: dict[str, Any]) -> BatchEncoding:
         labels = self(target, **arguments)

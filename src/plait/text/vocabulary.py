@@ -46,6 +46,8 @@ def id_list(ids: Any) -> list[Any]:
 class Vocabulary(SpecialTokens):
     """Tokens and their ids."""
 
+    model_max_length: int
+
     def __init__(self, engine: Engine, roles: Mapping[str, str | None], additional: Iterable[str]) -> None:
         super().__init__(roles, additional)
         self.engine = engine
@@ -119,6 +121,23 @@ class Vocabulary(SpecialTokens):
     def num_special_tokens_to_add(self, pair: bool = False) -> int:
         """How many special tokens a row gets."""
         return self.engine.frame(2 if pair else 1, special=True).special_count
+
+    @property
+    def max_len_single_sentence(self) -> int:
+        """How many tokens of a text fit the model beside the special tokens."""
+        return self.model_max_length - self.num_special_tokens_to_add()
+
+    @property
+    def max_len_sentences_pair(self) -> int:
+        """How many tokens of two texts together fit the model beside the special tokens."""
+        return self.model_max_length - self.num_special_tokens_to_add(pair=True)
+
+    def create_token_type_ids_from_sequences(
+        self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
+    ) -> list[int]:
+        """The token type ids of the row that the ids of one or two texts become."""
+        lengths = [len(token_ids_0)] if token_ids_1 is None else [len(token_ids_0), len(token_ids_1)]
+        return self.engine.frame(len(lengths), special=True).type_ids(lengths)
 
     def build_inputs_with_special_tokens(
         self, token_ids_0: Sequence[int], token_ids_1: Sequence[int] | None = None
