@@ -20,6 +20,7 @@ from plait.nn.build import build
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 29}
 BERT = {"model_type": "bert", **SIZES}
+DEBERTA = {"relative_attention": True, "pos_att_type": ["c2p"], "position_biased_input": False, "share_att_key": True}
 LLAMA = {"model_type": "llama", **SIZES, "num_key_value_heads": 2}
 
 
@@ -103,9 +104,7 @@ def test_averages_are_kept_by_name() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_name_is_one_of_the_file(family: str) -> None:
     """Names of the model are those of its state and distinct; of one tensor here and there, the file's own."""
-    values = {"deberta-v2": {"relative_attention": True, "pos_att_type": ["c2p"], "position_biased_input": False}}.get(
-        family, {}
-    )
+    values = DEBERTA if family == "deberta-v2" else {}
     heads = family_of(family, label="the test").HEADS
     for task in heads:
         config = Config(values, model_type=family)
