@@ -29,6 +29,9 @@ from plait.errors import DataError, HubError, OptionError, nearest
 
 log = logger("data")
 
+# a format, if it is known before the files are seen; the files of each split; what a README says of them
+Found = tuple[str | None, dict[str, list[Path]], Configuration]
+
 # options that change which columns there are, so that the features of a README no longer fit
 _OTHER_COLUMNS = {"names", "column_names", "usecols", "index_col", "columns", "header", "drop_labels", "drop_metadata"}
 
@@ -75,29 +78,15 @@ def plan_of(
     home = None if access.cache_dir is None else Path(access.cache_dir).expanduser()
     fetch = Fetcher(access=access, storage_options=storage_options, home=home)
     data_dir = None if data_dir is None else os.fspath(data_dir)
-    configuration = Configuration()
-    format: str | None = None
-    here = Path(path).expanduser().exists()
-    if named := format_named(path, suffix=not here and (data_files is not None or data_dir is not None)):
-        format, files = named, _of_format(named, name, data_dir, data_files, fetch)
-        configuration = Configuration(name=name or "default")
-    elif Path(path).expanduser().is_file() or is_address(path) and not _is_page(path):
-        for argument, value in {"name": name, "data_dir": data_dir, "data_files": data_files}.items():
-            if value is not None:
-                raise OptionError(f"{path} is a file, so {argument}={value!r} means nothing: leave it out.")
-        files = data_files_of({"train": path}, fetch=fetch)
-    elif Path(path).expanduser().is_dir():
-        if not path.startswith((".", "/", "~")) and path.count("/") < 2:
-            log.info("%r is the folder here, and wins over a hub's (write hf:%s or ms:%s for the hub)", *[path] * 3)
-        format, files, configuration = _of_folder(Chooser(path, name, data_dir, data_files, split), fetch)
+    files_follow = data_files is not None or data_dir is not None
+    named = format_named(path, suffix=files_follow and not Path(path).expanduser().exists())
+    found: Found
+    if named:
+        found = (named, _of_format(named, name, data_dir, data_files, fetch), Configuration(name=name or "default"))
     else:
-        format, files, configuration = _of_hub(Chooser(path, name, data_dir, data_files, split), fetch)
-    archives = any(plain_suffix(file) == ".zip" for several in files.values() for file in several)
-    files = {split: unpacked(several, format, home) for split, several in files.items()}
-    if format is None:
-        format = _format_of([file for several in files.values() for file in several], archives=archives)
-        if archives:
-            files = {split: [file for file in several if has_format(file, format)] for split, several in files.items()}
+        found = _of_place(Chooser(path, name, data_dir, data_files, split), fetch)
+    known, packed, configuration = found
+    format, files = _opened(known, packed, home)
     for several in files.values():
         _refuse_pointers(several)
     plan = Plan(format=format, files=files, features=features, options=dict(options or {}))
@@ -108,6 +97,21 @@ def plan_of(
         plan.options.setdefault("sep", "\t")
     plan.features = reader_class(format).common(every, plan.features, plan.options)
     return plan
+
+
+def _of_place(asked: Chooser, fetch: Fetcher) -> Found:
+    """What a file, an address, a folder or a repository holds."""
+    path = asked.place
+    if Path(path).expanduser().is_file() or (is_address(path) and not _is_page(path)):
+        for argument in ("name", "data_dir", "data_files"):
+            if (value := getattr(asked, argument)) is not None:
+                raise OptionError(f"{path} is a file, so {argument}={value!r} means nothing: leave it out.")
+        return None, data_files_of({"train": path}, fetch=fetch), Configuration()
+    if not Path(path).expanduser().is_dir():
+        return _of_hub(asked, fetch)
+    if not path.startswith((".", "/", "~")) and path.count("/") < 2:
+        log.info("%r is the folder here, and wins over a hub's (write hf:%s or ms:%s for the hub)", *[path] * 3)
+    return _of_folder(asked, fetch)
 
 
 def _of_format(
@@ -124,7 +128,7 @@ def _of_format(
     return data_files_of(data_files, data_dir=data_dir, suffixes=suffixes, fetch=fetch)
 
 
-def _of_folder(asked: Chooser, fetch: Fetcher) -> tuple[str | None, dict[str, list[Path]], Configuration]:
+def _of_folder(asked: Chooser, fetch: Fetcher) -> Found:
     folder = Path(asked.place).expanduser()
     if asked.data_files is not None:  # paths may be absolute, or lead out of the folder: the person names them
         card = card_of([item.name for item in folder.iterdir()], folder.joinpath, asked.place)
@@ -137,7 +141,7 @@ def _of_folder(asked: Chooser, fetch: Fetcher) -> tuple[str | None, dict[str, li
     return found.choice.format, _paths(found, asked, fetch), found.choice.configuration
 
 
-def _of_hub(asked: Chooser, fetch: Fetcher) -> tuple[str | None, dict[str, list[Path]], Configuration]:
+def _of_hub(asked: Chooser, fetch: Fetcher) -> Found:
     path = asked.place
     # org/name/file.csv is a file of a hub, unless a folder `org` is here
     of_hub = path.count("/") > 1 and not Path(path.partition("/")[0]).is_dir()
@@ -152,6 +156,20 @@ def _of_hub(asked: Chooser, fetch: Fetcher) -> tuple[str | None, dict[str, list[
         error.args = (f"{path!r} is neither a format ({formats}) nor a file or folder here.{hint} {error}",)
         raise
     return found.choice.format, _paths(found, asked, fetch), found.choice.configuration
+
+
+def _opened(
+    format: str | None, files: Mapping[str, list[Path]], home: Path | None
+) -> tuple[str, dict[str, list[Path]]]:
+    """The files of each split with archives unpacked, and their format, which they say when nobody else does."""
+    archives = any(plain_suffix(file) == ".zip" for several in files.values() for file in several)
+    opened = {split: unpacked(several, format, home) for split, several in files.items()}
+    if format is not None:
+        return format, opened
+    format = _format_of([file for several in opened.values() for file in several], archives=archives)
+    if archives:
+        opened = {split: [file for file in several if has_format(file, format)] for split, several in opened.items()}
+    return format, opened
 
 
 def _format_of(files: list[Path], *, archives: bool) -> str:
