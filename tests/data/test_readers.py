@@ -476,3 +476,14 @@ def test_large_integers_beside_fractions_need_a_declared_type(tmp_path: Path) ->
         load_dataset("csv", data_files=str(path), split="train", keep_in_memory=True)
     whole = load_dataset("csv", data_files=str(path), split="train", features={"a": Value("string")})
     assert whole[0] == {"a": str(2**53 + 1)}
+
+
+@pytest.mark.parametrize("block", [1, 50, 1 << 20])
+def test_a_broken_line_is_named_in_whichever_block_it_is(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("plait.data.readers.json._BLOCK", block)
+    path = tmp_path / "a.json"
+    path.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\r\n' + b'{"a": 2}\n\n' * 100 + b'{"a": }\n{"a": 3}\n')
+    with pytest.raises(DataError, match="a.json, line 203, character 7 is not JSON: Expecting value"):
+        load_dataset("json", data_files=str(path), split="train", keep_in_memory=True)

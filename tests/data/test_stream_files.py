@@ -157,7 +157,7 @@ def test_values_without_a_common_type_are_json(tmp_path: Path) -> None:
 
 
 def test_the_place_holds_no_rows_and_memory_no_file(tmp_path: Path) -> None:
-    """Of a file of 60 MB a stream holds a few blocks of 8 MB, whatever it has read before."""
+    """Of a file of 60 MB a stream holds a few blocks of 2 MB, whatever it has read before."""
     line = json.dumps({"t": "x" * 1000}) + "\n"
     with open(tmp_path / "a.jsonl", "w") as file:
         for _ in range(60):
