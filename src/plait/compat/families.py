@@ -43,6 +43,13 @@ def class_of(name: str) -> type | None:
     return None
 
 
+def modules_of_families() -> list[str]:
+    """The modules of transformers that hold such classes: "models.bert.modeling_bert" and its likes."""
+    names = {name.replace("-", "_") for name in FAMILIES}
+    parts = ("configuration_{}", "modeling_{}", "tokenization_{}", "tokenization_{}_fast")
+    return [f"models.{name}{end}" for name in names for end in ("", *(f".{part.format(name)}" for part in parts))]
+
+
 def _maker(name: str, family: str, auto: str) -> Any:
     """What calling the class does, in place of making an object of it."""
 

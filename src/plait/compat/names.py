@@ -13,7 +13,7 @@ from typing import Any
 
 import plait
 import plait.data
-from plait.compat.families import class_of
+from plait.compat.families import class_of, modules_of_families
 from plait.errors import nearest
 
 
@@ -42,8 +42,10 @@ _TRANSFORMERS = Library(
             *("generation", "generation.configuration_utils", "generation.logits_process"),
             *("generation.stopping_criteria", "generation.streamers", "generation.utils", "pipelines"),
             *("data", "data.data_collator", "optimization", "trainer", "trainer_callback", "trainer_utils"),
-            *("training_args", "tokenization_utils", "tokenization_utils_base", "tokenization_utils_fast"),
-            *("utils", "utils.logging"),
+            *("trainer_seq2seq", "training_args", "training_args_seq2seq", "hf_argparser"),
+            *("tokenization_utils", "tokenization_utils_base", "tokenization_utils_fast"),
+            *("utils", "utils.logging", "utils.import_utils", "utils.versions", "file_utils"),
+            *modules_of_families(),
         ]
     ),
     names={
@@ -77,7 +79,11 @@ _TRANSFORMERS = Library(
             "StopStringCriteria",
         ),
         "logging": "plait.compat.shims.logging",
+        "HfArgumentParser": "plait.compat.shims.parser:HfArgumentParser",
         **_each("plait.compat.shims", "is_torch_available", "is_tf_available", "is_flax_available"),
+        **_each("plait.compat.shims", "check_min_version", "require_version", "send_example_telemetry"),
+        **_each("plait.compat.shims", "get_last_checkpoint"),
+        **_each("plait.compat.shims.choices", "IntervalStrategy", "SaveStrategy", "SchedulerType", "TensorType"),
     },
 )
 
@@ -94,8 +100,18 @@ _DATASETS = Library(
 
 _MODELSCOPE = Library(
     version="1.30.0+plait",
-    modules=frozenset(["hub", "hub.snapshot_download", "utils", "utils.hf_util"]),
-    names={**_TRANSFORMERS.names, **_each("plait.compat.shims", "snapshot_download")},
+    modules=frozenset(
+        [
+            *("hub", "hub.snapshot_download", "hub.file_download", "msdatasets", "msdatasets.ms_dataset", "pipelines"),
+            *("utils", "utils.hf_util", "utils.constant"),
+        ]
+    ),
+    names={
+        **_TRANSFORMERS.names,
+        "Tasks": "plait.compat.shims.choices:Tasks",
+        **_each("plait.compat.shims.modelscope", "MsDataset", "snapshot_download", "dataset_snapshot_download"),
+        **_each("plait.compat.shims.modelscope", "model_file_download"),
+    },
 )
 
 _EVALUATE = Library(version="0.4.0+plait", modules=frozenset(), names={"load": "plait.train:load_metric"})

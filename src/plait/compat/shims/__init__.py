@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from pathlib import Path
 
-from plait.hub import resolve
-
-
-def snapshot_download(model_id: str, revision: str | None = None, **options: Any) -> str:
-    """The folder of a model, fetched when no cache holds it; `options` are those of `plait.hub.resolve`."""
-    return str(resolve(model_id, revision=revision, need="all", **options).folder)
+from plait.train.checkpoint import checkpoints
 
 
 def is_torch_available() -> bool:
@@ -25,3 +20,21 @@ def is_tf_available() -> bool:
 def is_flax_available() -> bool:
     """There are no JAX models here."""
     return False
+
+
+def get_last_checkpoint(folder: str) -> str | None:
+    """The newest complete checkpoint in a folder; None when there is none."""
+    found = checkpoints(Path(folder))
+    return str(found[-1]) if found else None
+
+
+def check_min_version(version: str) -> None:
+    """Nothing to check: plait does not follow the versions of the library that a script asks for."""
+
+
+def require_version(requirement: str, hint: str | None = None) -> None:
+    """Nothing to check: what plait needs is installed with it, and a missing extra is named when it is used."""
+
+
+def send_example_telemetry(*names: object, **options: object) -> None:
+    """Nothing is sent."""
