@@ -21,10 +21,11 @@ from plait.models.auto import AutoModel, AutoModelForCausalLM, AutoModelForSeq2S
 from plait.models.config import Config
 from plait.models.dispatch import dispatch
 from plait.models.files import new_model, read_topology
-from plait.models.placement import Plan, _balanced, _packed, parts_of
+from plait.models.placement import Plan, _balanced, _filled, _packed, parts_of
 from plait.nn.build import build
 from plait.nn.cache import Cache
 from plait.nn.topology import EncoderDecoderModel
+from plait.weights.safetensors import SafetensorsFile
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_hidden_layers": 4, "vocab_size": 29}
 LLAMA = {"model_type": "llama", **SIZES, "num_key_value_heads": 2, "initializer_range": 0.3}
@@ -150,6 +151,53 @@ def test_accelerators_share_evenly_and_the_first_may_be_spared() -> None:
     assert set(spared.values()) == {second}
     small = [(first, 30.0), (second, 40.0), (cpu, 15.0)]
     assert list(_packed(sizes, small).values()) == [first, first, *[second] * 4, cpu, "disk", "disk", "disk"]
+
+
+def test_room_is_kept_for_the_largest_part_that_is_read_from_disk() -> None:
+    cpu = torch.device("cpu")
+    # Layers of 20 are read beside the table at first; without their 20 there is no room for the table, and to read it
+    # takes its whole 90: nothing else may lie in memory then.
+    sizes = {"table": 90, **{f"layer{index}": 20 for index in range(4)}}
+    for room in range(90, 170):
+        places = _filled(sizes, [(cpu, float(room))], "auto")
+        kept = sum(size for part, size in sizes.items() if places[part] == cpu)
+        assert kept + max(size for part, size in sizes.items() if places[part] == "disk") <= room
+    assert set(_filled(sizes, [(cpu, 170.0)], "auto").values()) == {cpu}
+
+
+def test_only_what_does_not_fit_is_read_again(llama: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bytes of the file that are mapped: all for the load, and in a forward those of the parts on disk alone."""
+    mapped: list[int] = []
+    borrow, tensor = SafetensorsFile.borrow, SafetensorsFile.tensor
+
+    def counted(read: Any) -> Any:
+        def reading(file: SafetensorsFile, name: str) -> Tensor:
+            found: Tensor = read(file, name)
+            mapped.append(found.nbytes)
+            return found
+
+        return reading
+
+    monkeypatch.setattr(SafetensorsFile, "borrow", counted(borrow))
+    monkeypatch.setattr(SafetensorsFile, "tensor", counted(tensor))
+    sizes = {"stack.frontend": TABLE, **{f"stack.layers.{index}": LAYER for index in range(4)}}
+    sizes |= {"stack.norm": 16, "head": TABLE}
+    total, layer = 4 * sum(sizes.values()), 4 * LAYER
+    for room in (layer, layer + 4 * TABLE, layer + 4 * (TABLE + 2 * LAYER), total - 4, total):
+        mapped.clear()
+        model = AutoModelForCausalLM.from_pretrained(llama, device_map="auto", max_memory={"cpu": room})
+        places = {"stack.frontend": "cpu", **model.hf_device_map} if room < total else dict.fromkeys(sizes, "cpu")
+        kept = 4 * sum(size for part, size in sizes.items() if places[part] == "cpu")
+        assert sum(mapped) == kept
+        # What is left of the room, beside what the largest part on disk takes while it computes, is less than any.
+        streamed = [4 * size for part, size in sizes.items() if places[part] == "disk"]
+        assert (room == total) == (not streamed)
+        assert not streamed or 0 <= room - kept - max(streamed) < min(streamed)
+        with torch.no_grad():
+            for _ in range(3):
+                mapped.clear()
+                model(ids())
+                assert sum(mapped) == total - kept
 
 
 def test_parts_that_share_a_weight_lie_together(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -20,7 +20,7 @@ from plait.nn.build import build
 
 SIZES = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 4, "num_hidden_layers": 2, "vocab_size": 29}
 BERT = {"model_type": "bert", **SIZES}
-DEBERTA = {"relative_attention": True, "pos_att_type": ["c2p"], "position_biased_input": False, "share_att_key": True}
+DEBERTA = {"relative_attention": True, "pos_att_type": "c2p|p2c", "position_biased_input": False, "share_att_key": True}
 LLAMA = {"model_type": "llama", **SIZES, "num_key_value_heads": 2}
 
 

@@ -201,13 +201,18 @@ def _available() -> float:
 
 def _filled(sizes: Mapping[str, int], rooms: list[tuple[torch.device, float]], how: str) -> dict[str, Place]:
     rooms = _balanced(sizes, rooms, how)
-    places = _packed(sizes, rooms)
-    streamed = [sizes[part] for part, place in places.items() if place == "disk"]
-    if streamed and rooms:
-        # While it computes, a part from disk is where inputs begin: that much is kept free there.
+    places, free = _packed(sizes, rooms), 0
+    # While it computes, a part from disk is where inputs begin: what the largest takes is kept free there. More of them
+    # may then be on disk, a larger one among them. All others stay where they are placed and are read once.
+    while rooms and (largest := _largest_on_disk(sizes, places)) > free:
+        free = largest
         device, room = rooms[0]
-        places = _packed(sizes, [(device, room - max(streamed)), *rooms[1:]])
+        places = _packed(sizes, [(device, room - free), *rooms[1:]])
     return places
+
+
+def _largest_on_disk(sizes: Mapping[str, int], places: Mapping[str, Place]) -> int:
+    return max((sizes[part] for part, place in places.items() if place == "disk"), default=0)
 
 
 def _balanced(
