@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import datetime as dt
 from pathlib import Path
 from typing import Any
 
 import datasets
+import pandas
 import pytest
 
 from plait.data import load_dataset
@@ -82,24 +84,16 @@ def test_what_has_no_effect_is_said(tmp_path: Path, caplog: pytest.LogCaptureFix
 
 NO = "load_dataset('csv') has no option "
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"converters": {"a": int}}, f"{NO}'converters': convert the values afterwards with map()."),
-    (
-        {"skipfooter": 1},
-        f"{NO}'skipfooter': leave the last rows out afterwards: dataset.select(range(len(dataset) - n)).",
-    ),
     ({"dayfirst": True}, f"{NO}'dayfirst': give date_format, for example date_format='%d/%m/%Y'."),
     ({"error_bad_lines": False}, f"{NO}'error_bad_lines': give on_bad_lines='skip'."),
-    (
-        {"sep": r"\s+"},
-        r"sep must be one ASCII character, but is '\\s+': read the lines with load_dataset('text', …) and divide them "
-        "with map().",
-    ),
+    ({"sep": "§"}, "sep must be one ASCII character or a regular expression, but is '§'."),
+    ({"sep": "[a"}, "sep='[a' is no regular expression: unterminated character set at position 0."),
+    ({"header": [-1]}, "header must be the number of a row, a list, None or 'infer', but is [-1]."),
     (
         {"quoting": 2},
         "quoting must be 0 (minimal), 1 (all) or 3 (none), but is 2; to read some columns as floats declare them with "
         "dtype=.",
     ),
-    ({"usecols": len}, "usecols and skiprows take lists and numbers, not functions: list what you mean."),
     ({"sep": ";", "delimiter": "|"}, "Give sep or delimiter, not both."),
 ]
 
@@ -127,3 +121,52 @@ def test_a_wrong_encoding_is_named_with_its_place(tmp_path: Path) -> None:
     for encoding in ("gb18030", "gbk", "big5", "euc_kr", "utf-16", "utf-8-sig"):
         word = "가" if encoding == "euc_kr" else "文"
         assert read(path, f"a,b\n1,{word}\n".encode(encoding), encoding=encoding)[0] == {"a": 1, "b": word}
+
+
+ALIKE: dict[str, tuple[str, dict[str, Any]]] = {
+    "spaces": ('a   b  c\n1  "x y"   1.5\n 2 z 2.5\n', {"sep": r"\s+"}),
+    "a word": ("a::b\n1::x,y\n2::z\n", {"sep": "::", "engine": "python"}),
+    "a class": ("a;b,c\n1,2;3\n", {"sep": "[;,]", "engine": "python"}),
+    "found out": ("a;b;c\n1;x;1.5\n", {"sep": None, "engine": "python"}),
+    "delimiter": ("a  b\n1  2\n", {"delimiter": r"\s+"}),
+    "headers": ("a,b\nx,y\n1,2\n", {"header": [0, 1]}),
+    "footer": ("a,b\n1,2\n3,4\nend\n", {"skipfooter": 1, "engine": "python"}),
+    "long footer": ("a,b\n1,2\n3,4\n5,6\n\n", {"skipfooter": 3, "engine": "python"}),
+    "chosen names": ("a,b,c\n1,2,3\n", {"usecols": lambda name: name != "b"}),
+    "chosen lines": ("a,b\n1,2\n3,4\n5,6\n", {"skiprows": lambda number: number % 2 == 1}),
+    "converters": ("a,b\n1,x\n2,\n", {"converters": {"a": lambda text: int(text) * 10, "b": str.upper}}),
+    "dialect": ("a\tb\n'1\t2'\t3\n", {"dialect": type("Tabs", (csv.excel_tab,), {"quotechar": "'"})}),
+    "dialect by name": ("a\tb\n1\t3\n", {"dialect": "excel-tab"}),
+}
+
+
+@pytest.mark.parametrize("name", ALIKE)
+def test_options_give_what_pandas_gives(name: str, tmp_path: Path) -> None:
+    text, options = ALIKE[name]
+    found = read(tmp_path / "a.csv", text, **options)
+    frame = pandas.read_csv(tmp_path / "a.csv", **options)
+    assert found.column_names == [str(column) for column in frame.columns]
+    frame = frame.astype(object).where(frame.notna(), None).set_axis(found.column_names, axis=1)
+    assert found.to_list() == frame.to_dict("records")
+
+
+def test_results_of_functions_are_not_taken_from_the_cache(tmp_path: Path) -> None:
+    for factor in (10, 100):
+        found = read(tmp_path / "a.csv", "a\n1\n", converters={"a": lambda text, factor=factor: int(text) * factor})
+        assert found["a"][:] == [factor]
+
+
+def test_a_converter_that_fails_is_named_with_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with pytest.raises(DataError) as caught:
+        read(path, "a,b\n1,2\nx,3\n", converters={"a": int})
+    assert str(caught.value).startswith(f"{path}, line 3, column 'a': the converter failed for 'x': ValueError(")
+
+
+def test_a_row_of_another_length_is_an_error_with_any_separator(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a.csv, line 3: the row has 1 fields, but there are 2 columns \['a', 'b'\]"):
+        read(tmp_path / "a.csv", "a  b\n1  2\n3\n", sep=r"\s+")
+
+
+def test_a_line_without_a_separator_is_one_column(tmp_path: Path) -> None:
+    assert read(tmp_path / "a.csv", "ab\n1\n", sep=None).to_dict() == {"ab": [1]}

@@ -34,7 +34,6 @@ class Reader:
 
     version = "1"  # a change makes what is in the cache unusable
     WITHOUT_EFFECT: ClassVar[Mapping[str, str]] = {}  # names that are known elsewhere -> why they mean nothing here
-    cacheable: ClassVar[bool] = True  # whether the files alone say what the rows are
     of_files: ClassVar[bool] = True  # whether it reads files
     REFUSED: ClassVar[Mapping[str, str]] = {}  # names that are known elsewhere -> what to do instead
 
@@ -53,6 +52,11 @@ class Reader:
     def starts(self) -> list[int]:
         """The numbers of rows at which reading may begin without going through those before; none when unknown."""
         return []
+
+    @property
+    def cacheable(self) -> bool:
+        """Whether the files and the options alone say what the rows are."""
+        return True
 
     @property
     def kinds(self) -> Mapping[str, FeatureType]:

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -30,7 +31,7 @@ from plait.data.readers import pandas_names
 from plait.data.readers.base import Again, Reader, open_bytes, wrong_encoding
 from plait.data.readers.blocks import text_blocks
 from plait.data.readers.fields import MISSING, as_bool, as_kind, as_time, first_kind, floats_among, kind_after
-from plait.data.readers.lines import LineFilter, Recoded
+from plait.data.readers.lines import LineFilter, Recoded, divider
 from plait.data.readers.pandas_names import distinct, type_name, words_of
 from plait.data.table import missing_column
 from plait.errors import DataError, OptionError
@@ -42,11 +43,14 @@ log = logger("data")
 class CsvReader(Reader):
     """The options have the names and meanings of `pandas.read_csv`.
 
-    `sep` (or `delimiter`), `quotechar`, `quoting`, `doublequote`, `escapechar`, `comment` say how fields are written;
-    `header` is the number of the row with the names ("infer": 0, or none if `names` are given; `None`: none), `names`
-    (or `column_names`) the names, `usecols` the columns to read, `index_col` those to leave out. `skiprows` is how many
-    lines to leave out at the beginning, or a list of line numbers (from 0); `nrows` how many rows to read. `dtype`
-    declares types of some columns; `parse_dates` columns of times, in the ISO format or in `date_format`. `na_values`
+    `sep` (or `delimiter`: a character, a regular expression such as `r"\\s+"`, or `None` to find it out), `quotechar`,
+    `quoting`, `doublequote`, `escapechar` (or a `dialect` of the module `csv`), `comment` say how fields are written;
+    `header` is the number of the row with the names ("infer": 0, or none if `names` are given; `None`: none), or a list
+    of them, `names` (or `column_names`) the names, `usecols` the columns to read (or a function of their names),
+    `index_col` those to leave out. `skiprows` is how many lines to leave out at the beginning, or a list of line
+    numbers (from 0), or a function of them; `skipfooter` how many at the end; `nrows` how many rows to read.
+    `converters` are functions by column, from text to values. `dtype` declares types of some columns;
+    `parse_dates` columns of times, in the ISO format or in `date_format`. `na_values`
     are further words for missing values, of all columns or in a dict by column; `keep_default_na=False` takes only
     those. `decimal` and `thousands` say how numbers are written; `true_values`, `false_values` add words for them.
     `encoding` is that of the files. `on_bad_lines` is "error", or "skip" or "warn" to leave rows with a wrong number of
@@ -56,17 +60,20 @@ class CsvReader(Reader):
     WITHOUT_EFFECT = pandas_names.WITHOUT_EFFECT
     REFUSED = pandas_names.REFUSED
 
-    sep: str | None = None
+    sep: str | None = ","
     delimiter: str | None = None
-    header: int | str | None = "infer"
+    dialect: Any = None
+    header: int | str | list[int] | None = "infer"
     names: list[str] | None = None
     column_names: list[str] | None = None
-    usecols: list[str] | list[int] | None = None
+    usecols: list[str] | list[int] | Callable[[str], bool] | None = None
     index_col: Any = None
     dtype: Any = None
     parse_dates: list[str] | list[int] | None = None
     date_format: str | None = None
-    skiprows: int | list[int] | None = None
+    converters: Mapping[str, Callable[[str], Any]] | None = None
+    skiprows: int | list[int] | Callable[[int], bool] | None = None
+    skipfooter: int = 0
     nrows: int | None = None
     skipinitialspace: bool = False
     skip_blank_lines: bool = True
@@ -85,9 +92,10 @@ class CsvReader(Reader):
     encoding_errors: str = "strict"
     on_bad_lines: str = "error"
 
-    version = "2"
+    version = "3"
 
     def __post_init__(self) -> None:
+        self._settle()
         self._check()
         self._names = self.names if self.names is not None else self.column_names
         by_column = self.na_values if isinstance(self.na_values, Mapping) else {}
@@ -95,32 +103,60 @@ class CsvReader(Reader):
         self._missing = [] if by_column else words_of(self.na_values)
         self._first_lines = self.skiprows if isinstance(self.skiprows, int) else 0
         self._quote = None if self.quoting == csv.QUOTE_NONE else self.quotechar or None
+        if self._divide is not None:  # which writes fields in quotes where they need them
+            self._quote, self.escapechar = self.quotechar or '"', None
         self._times: set[str] = set()  # columns of parse_dates
         self._kinds: dict[str, str] = {}  # what is known of each column so far
         self._words: set[str] = set()  # columns without values so far, but with words such as NA
         self._declared = self._declared_types()
         self._above = 0
+        if self.sep is None:
+            self.sep = self._sniffed()
+
+    def _settle(self) -> None:
+        """One separator, and the options that a dialect stands for."""
+        if self.dialect is not None:
+            found = csv.get_dialect(self.dialect) if isinstance(self.dialect, str) else self.dialect
+            self.sep, self.quotechar, self.escapechar = found.delimiter, found.quotechar or "", found.escapechar
+            self.doublequote, self.skipinitialspace = bool(found.doublequote), bool(found.skipinitialspace)
+            self.quoting, self.dialect = found.quoting, None
+        if self.delimiter is not None:
+            if self.sep not in (",", self.delimiter):
+                raise OptionError("Give sep or delimiter, not both.")
+            self.sep = self.delimiter
+
+    def _sniffed(self) -> str:
+        """The separator that the first line of the files speaks for."""
+        first = next((fields[0] for fields in self._lines(self.files[0], delimiter="\x1f") if fields), "")
+        try:
+            return csv.Sniffer().sniff(first, delimiters=",;\t|: ").delimiter
+        except csv.Error:  # a single column
+            return ","
+
+    @property
+    def cacheable(self) -> bool:
+        return not (self.converters or callable(self.usecols) or callable(self.skiprows))
 
     def _check(self) -> None:
         """Raise `OptionError` for values that no option has."""
-        if self.sep is not None and self.delimiter is not None and self.sep != self.delimiter:
-            raise OptionError("Give sep or delimiter, not both.")
-        if len(self._separator.encode()) != 1:
-            raise OptionError(
-                f"sep must be one ASCII character, but is {self._separator!r}: read the lines with "
-                f"load_dataset('text', …) and divide them with map()."
-            )
+        if self.sep == "" or (self.sep is not None and len(self.sep) == 1 and not self.sep.isascii()):
+            raise OptionError(f"sep must be one ASCII character or a regular expression, but is {self.sep!r}.")
+        self._divide = None
+        if self.sep is not None and len(self.sep) > 1:
+            try:
+                self._divide = divider(self.sep, self.quotechar or None)
+            except re.error as error:
+                raise OptionError(f"sep={self.sep!r} is no regular expression: {error}.") from error
         if self.on_bad_lines not in ("error", "skip", "warn"):
             raise OptionError(f"on_bad_lines must be 'error', 'skip' or 'warn', but is {self.on_bad_lines!r}.")
-        if self.header not in ("infer", None) and not (isinstance(self.header, int) and self.header >= 0):
-            raise OptionError(f"header must be the number of a row, None or 'infer', but is {self.header!r}.")
+        rows = self.header if isinstance(self.header, list) else [0 if self.header in ("infer", None) else self.header]
+        if not rows or not all(isinstance(row, int) and row >= 0 for row in rows):
+            raise OptionError(f"header must be the number of a row, a list, None or 'infer', but is {self.header!r}.")
         if self.quoting not in (csv.QUOTE_MINIMAL, csv.QUOTE_ALL, csv.QUOTE_NONE):
             raise OptionError(
                 f"quoting must be 0 (minimal), 1 (all) or 3 (none), but is {self.quoting!r}; to read some columns as "
                 f"floats declare them with dtype=."
             )
-        if callable(self.usecols) or callable(self.skiprows):
-            raise OptionError("usecols and skiprows take lists and numbers, not functions: list what you mean.")
         if self.parse_dates is not None and (
             isinstance(self.parse_dates, bool | str | Mapping)
             or not all(isinstance(item, str | int) for item in self.parse_dates)
@@ -148,6 +184,9 @@ class CsvReader(Reader):
             for texts in self._texts(path):
                 block: dict[str, Any] = {}
                 for name, text in texts.items():
+                    if self.converters is not None and name in self.converters:
+                        block[name] = self._converted(text, name, path, row)
+                        continue
                     if name in self._declared:
                         block[name] = self._as_declared(text, name, path, row)
                         continue
@@ -176,6 +215,21 @@ class CsvReader(Reader):
             if array is not None:
                 return array, kind
             kind = kind_after(kind, text, self)
+
+    def _converted(self, text: Any, name: str, path: Path, first_row: int) -> Any:
+        """A block of one column as the user's function makes it; missing values are empty text to it, and back."""
+        assert self.converters is not None
+        values = []
+        for index, field_text in enumerate(text.to_pylist()):
+            try:
+                value = self.converters[name](field_text or "")
+                values.append(None if isinstance(value, str) and not value else value)
+            except Exception as error:
+                line = self._line_of(path, first_row + index)
+                raise DataError(
+                    f"{path}, line {line}, column {name!r}: the converter failed for {field_text!r:.100}: {error!r}."
+                ) from error
+        return to_arrow(values, feature=self._declared.get(name), column=name, first_row=first_row)
 
     def _as_declared(self, text: Any, name: str, path: Path, first_row: int) -> Any:
         """A block of one column in its declared type; a value that does not fit is named by its place."""
@@ -221,7 +275,8 @@ class CsvReader(Reader):
 
     @property
     def _separator(self) -> str:
-        return self.sep or self.delimiter or ","
+        """The one character between fields, as they are parsed."""
+        return "," if self.sep is None or self._divide is not None else self.sep
 
     def _texts(self, path: Path) -> Iterator[dict[str, Any]]:
         """The rows of one file as text, block by block."""
@@ -255,7 +310,7 @@ class CsvReader(Reader):
             words = MISSING if self.keep_default_na else []
 
             def floats() -> list[str]:
-                usual = not (self._declared or self._missing_of or self.skipinitialspace)
+                usual = not (self._declared or self._missing_of or self.skipinitialspace or self.converters)
                 return floats_among({name: self._kinds.get(name, "") for name in chosen}, self) if usual else []
 
             stream = partial(self._stream, path)
@@ -282,18 +337,23 @@ class CsvReader(Reader):
         stream: Any = open_bytes(path)
         encoding = (self.encoding or "utf-8").lower().replace("_", "-")
         plain = encoding in ("utf-8", "utf8", "utf-8-sig") and self.encoding_errors == "strict"
-        skipped = set(self.skiprows) if isinstance(self.skiprows, Iterable) else set()
-        if not plain or self.comment or skipped:
-            lines = LineFilter(self.comment, self._quote, skipped) if self.comment or skipped else None
+        skipped = self.skiprows if callable(self.skiprows) else None
+        if isinstance(self.skiprows, Iterable):
+            skipped = set(self.skiprows).__contains__
+        lines = None
+        if self.comment or skipped or self.skipfooter or self._divide:
+            lines = LineFilter(self.comment, self._quote, skipped, self.skipfooter, self._divide)
+        if lines is not None or not plain:
             stream = Recoded(stream, self.encoding or "utf-8", self.encoding_errors, lines)
         return pa.PythonFile(stream, mode="r")
 
     def _header_row(self) -> int | None:
         if self.header == "infer":
             return None if self._names is not None else 0
-        return self.header if isinstance(self.header, int) else None
+        row = max(self.header) if isinstance(self.header, list) else self.header
+        return row if isinstance(row, int) else None
 
-    def _lines(self, path: Path) -> Iterator[list[str]]:
+    def _lines(self, path: Path, *, delimiter: str | None = None) -> Iterator[list[str]]:
         """The rows of a file through Python's own parser: slow, but it knows the line of each."""
         with self._stream(path) as stream:
             text = io.TextIOWrapper(stream, encoding="utf-8-sig", newline="")
@@ -301,7 +361,7 @@ class CsvReader(Reader):
                 text.readline()
             self._parser = csv.reader(
                 text,
-                delimiter=self._separator,
+                delimiter=delimiter or self._separator,
                 quotechar=self._quote,
                 quoting=csv.QUOTE_MINIMAL if self._quote else csv.QUOTE_NONE,
                 doublequote=self.doublequote,
@@ -315,8 +375,11 @@ class CsvReader(Reader):
         row = self._header_row()
         try:
             found: list[str] | None = None
+            levels: list[list[str]] = []
             self._above = self._first_lines
             for index, fields in enumerate(self._lines(path)):
+                if isinstance(self.header, list) and index in self.header:
+                    levels.append(fields)
                 if not fields and self.skip_blank_lines and found is None and row in (None, 0):
                     continue
                 if row is None or index == row or row == 0:
@@ -334,6 +397,8 @@ class CsvReader(Reader):
             return list(self._names)
         if row is None:
             return [str(index) for index in range(len(found))]
+        if isinstance(self.header, list):
+            found = [str(level) for level in zip(*levels, strict=False)]
         return distinct(found)
 
     def _chosen(self, names: list[str], path: Path) -> list[str]:
@@ -347,7 +412,8 @@ class CsvReader(Reader):
                 raise DataError(f"{path} has columns that features= does not name: {extra}.")
             chosen = names
         else:
-            wanted = set(self._found(self.usecols, names))
+            usecols = self.usecols
+            wanted = set(filter(usecols, names) if callable(usecols) else self._found(usecols, names))
             chosen = [name for name in names if name in wanted]
         if self.index_col is None or self.index_col is False:
             return chosen

@@ -19,14 +19,10 @@ WITHOUT_EFFECT = {
 }
 # what to do instead
 REFUSED = {
-    "converters": "convert the values afterwards with map()",
-    "skipfooter": "leave the last rows out afterwards: dataset.select(range(len(dataset) - n))",
     "lineterminator": "lines end with \\n, \\r\\n or \\r",
-    "dialect": "give sep, quotechar, doublequote and escapechar",
     "prefix": "give names",
     "na_filter": "keep_default_na=False leaves empty fields alone as missing values",
-    "delim_whitespace": "a separator is one character: read the lines with load_dataset('text', …) and divide them "
-    "with map()",
+    "delim_whitespace": "give sep=r'\\s+'",
     "error_bad_lines": "give on_bad_lines='skip'",
     "warn_bad_lines": "give on_bad_lines='warn'",
     "dayfirst": "give date_format, for example date_format='%d/%m/%Y'",

@@ -40,7 +40,6 @@ class SqlReader(Reader):
         "index_col": "every column stays a column",
         "parse_dates": "declare the times with features=, or convert them with cast_column()",
     }
-    cacheable = False
     of_files = False
 
     sql: Any = None
@@ -52,6 +51,10 @@ class SqlReader(Reader):
     def __post_init__(self) -> None:
         if self.sql is None or self.con is None:
             raise OptionError("load_dataset('sql', …) needs sql= (a query or a table) and con= (a connection).")
+
+    @property
+    def cacheable(self) -> bool:
+        return False  # a table may hold something else by now
 
     @property
     def title(self) -> str:
