@@ -93,9 +93,14 @@ if TYPE_CHECKING:
     from plait.train import TrainerCallback as TrainerCallback
     from plait.train import TrainingArguments as TrainingArguments
     from plait.train import default_data_collator as default_data_collator
+    from plait.train import get_constant_schedule as get_constant_schedule
     from plait.train import get_constant_schedule_with_warmup as get_constant_schedule_with_warmup
     from plait.train import get_cosine_schedule_with_warmup as get_cosine_schedule_with_warmup
+    from plait.train import (
+        get_cosine_with_hard_restarts_schedule_with_warmup as get_cosine_with_hard_restarts_schedule_with_warmup,
+    )
     from plait.train import get_linear_schedule_with_warmup as get_linear_schedule_with_warmup
+    from plait.train import get_polynomial_decay_schedule_with_warmup as get_polynomial_decay_schedule_with_warmup
     from plait.train import get_scheduler as get_scheduler
     from plait.train import load_metric as load_metric
     from plait.train import set_seed as set_seed
@@ -196,9 +201,12 @@ _TABLE: dict[str, tuple[str, ...]] = {
         "TrainerCallback",
         "TrainingArguments",
         "default_data_collator",
+        "get_constant_schedule",
         "get_constant_schedule_with_warmup",
         "get_cosine_schedule_with_warmup",
+        "get_cosine_with_hard_restarts_schedule_with_warmup",
         "get_linear_schedule_with_warmup",
+        "get_polynomial_decay_schedule_with_warmup",
         "get_scheduler",
         "load_metric",
         "set_seed",

@@ -54,6 +54,18 @@ NAMED = {
     "get_constant_schedule_with_warmup": {"num_warmup_steps": 3},
     "get_linear_schedule_with_warmup": {"num_warmup_steps": 3, "num_training_steps": 10},
     "get_cosine_schedule_with_warmup": {"num_warmup_steps": 3, "num_training_steps": 10, "num_cycles": 0.75},
+    "get_cosine_with_hard_restarts_schedule_with_warmup": {
+        "num_warmup_steps": 3,
+        "num_training_steps": 10,
+        "num_cycles": 3,
+    },
+    "get_polynomial_decay_schedule_with_warmup": {
+        "num_warmup_steps": 3,
+        "num_training_steps": 10,
+        "lr_end": 0.25,
+        "power": 2.0,
+    },
+    "get_constant_schedule": {},
 }
 
 

@@ -28,9 +28,16 @@ if TYPE_CHECKING:
     from plait.train.metrics import load_metric as load_metric
     from plait.train.optim import AdamW as AdamW
     from plait.train.randomness import set_seed as set_seed
+    from plait.train.schedule import get_constant_schedule as get_constant_schedule
     from plait.train.schedule import get_constant_schedule_with_warmup as get_constant_schedule_with_warmup
     from plait.train.schedule import get_cosine_schedule_with_warmup as get_cosine_schedule_with_warmup
+    from plait.train.schedule import (
+        get_cosine_with_hard_restarts_schedule_with_warmup as get_cosine_with_hard_restarts_schedule_with_warmup,
+    )
     from plait.train.schedule import get_linear_schedule_with_warmup as get_linear_schedule_with_warmup
+    from plait.train.schedule import (
+        get_polynomial_decay_schedule_with_warmup as get_polynomial_decay_schedule_with_warmup,
+    )
     from plait.train.schedule import get_scheduler as get_scheduler
     from plait.train.seq2seq import Seq2SeqTrainer as Seq2SeqTrainer
     from plait.train.seq2seq import Seq2SeqTrainingArguments as Seq2SeqTrainingArguments
@@ -63,9 +70,12 @@ _TABLE: dict[str, tuple[str, ...]] = {
     "plait.train.optim": ("AdamW",),
     "plait.train.randomness": ("set_seed",),
     "plait.train.schedule": (
+        "get_constant_schedule",
         "get_constant_schedule_with_warmup",
         "get_cosine_schedule_with_warmup",
+        "get_cosine_with_hard_restarts_schedule_with_warmup",
         "get_linear_schedule_with_warmup",
+        "get_polynomial_decay_schedule_with_warmup",
         "get_scheduler",
     ),
     "plait.train.seq2seq": (

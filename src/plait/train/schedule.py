@@ -109,6 +109,11 @@ def get_scheduler(
     return LambdaLR(optimizer, _warmed(warmup, curves[name](warmup, total, **options)))
 
 
+def get_constant_schedule(optimizer: Optimizer) -> LambdaLR:
+    """`get_scheduler("constant", …)`."""
+    return get_scheduler("constant", optimizer)
+
+
 def get_constant_schedule_with_warmup(optimizer: Optimizer, num_warmup_steps: float) -> LambdaLR:
     """`get_scheduler("constant_with_warmup", …)`."""
     return get_scheduler("constant_with_warmup", optimizer, num_warmup_steps)
@@ -126,6 +131,22 @@ def get_cosine_schedule_with_warmup(
 ) -> LambdaLR:
     """`get_scheduler("cosine", …)`."""
     return get_scheduler("cosine", optimizer, num_warmup_steps, num_training_steps, {"num_cycles": num_cycles})
+
+
+def get_cosine_with_hard_restarts_schedule_with_warmup(
+    optimizer: Optimizer, num_warmup_steps: float, num_training_steps: float, num_cycles: int = 1
+) -> LambdaLR:
+    """`get_scheduler("cosine_with_restarts", …)`."""
+    options = {"num_cycles": num_cycles}
+    return get_scheduler("cosine_with_restarts", optimizer, num_warmup_steps, num_training_steps, options)
+
+
+def get_polynomial_decay_schedule_with_warmup(
+    optimizer: Optimizer, num_warmup_steps: float, num_training_steps: float, lr_end: float = 1e-7, power: float = 1.0
+) -> LambdaLR:
+    """`get_scheduler("polynomial", …)`."""
+    options = {"lr_end": lr_end, "power": power}
+    return get_scheduler("polynomial", optimizer, num_warmup_steps, num_training_steps, options)
 
 
 def _warmed(warmup: float, factor: Factor) -> Factor:
