@@ -76,3 +76,29 @@ def test_pages_are_short_and_their_links_lead_somewhere(page: str) -> None:
     assert len(text.splitlines()) <= 250
     for target in re.findall(r"\]\(([^)#:]+)\)", text):
         assert (DOCS / target).exists(), target
+
+
+def test_every_difference_names_tests_that_exist() -> None:
+    """A row of differences.md without its test, or with one that was renamed, is a claim that nothing shows."""
+    rows = [line for line in (DOCS / "differences.md").read_text(encoding="utf-8").splitlines() if line.startswith("|")]
+    claims = [row for row in rows if not row.startswith("|---") and not row.endswith("| test |")]
+    assert len(claims) > 100
+    for claim in claims:
+        cited = claim.rstrip(" |").rpartition(" | ")[2]
+        files = [part.split(", ") for part in cited.split("; ")]
+        for file, *names in files:
+            path = DOCS.parent / file.strip("`")
+            assert path.suffix == ".py", claim
+            defined = set(re.findall(r"def (test_\w+)\(", path.read_text(encoding="utf-8")))
+            assert {name.strip("`") for name in names} <= defined, claim
+
+
+@pytest.mark.parametrize(
+    "page", [*sorted(DOCS.glob("*.md")), *sorted(DOCS.parent.glob("*.md"))], ids=lambda page: page.name
+)
+def test_files_that_a_page_names_exist(page: Path) -> None:
+    """Those of this repository, written from its root."""
+    for name in re.findall(
+        r"`((?:src|tests|benchmarks|examples|docs)/[\w./-]+\.\w+)`", page.read_text(encoding="utf-8")
+    ):
+        assert (DOCS.parent / name).exists(), f"{page.name} names {name}"
