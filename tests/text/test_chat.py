@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from enum import Enum
 from typing import Any, Literal
 
 import pytest
@@ -280,7 +282,72 @@ def test_functions_as_tools(chat: Tokenizer) -> None:
     assert text_of(chat, "{{ tools[0].function.name }}", tools=[weather]) == "weather"
 
 
+class Color(Enum):
+    RED = "red"
+    TWO = 2
+
+
+class Painter:
+    def paint(
+        self,
+        color: Color,
+        size: tuple[int, float],
+        mode: Literal["a", 1, None],
+        either: str | list[int] | tuple[str, str] = "x",
+        plain: list | tuple = (),  # type: ignore[type-arg]
+        more: dict[str, bool] | dict[str, int] | None = None,
+    ) -> bytes:
+        """Paint.
+
+        Args:
+            color: a
+            size: b
+            mode: c
+            either: d
+            plain: e
+            more: f
+        """
+        raise NotImplementedError
+
+
+def test_every_annotation_that_json_schema_expresses() -> None:
+    from transformers.utils import get_json_schema
+
+    ours, theirs = schema(Painter.paint), get_json_schema(Painter().paint)
+    assert ours["function"]["parameters"]["properties"]["color"] == {
+        "type": ["string", "integer"],
+        "enum": ["red", 2],
+        "description": "a",
+    }
+    assert ours == theirs
+    assert schema(Painter().paint)["function"]["parameters"] == schema(Painter.paint)["function"]["parameters"]
+
+
+def test_sequences_of_any_length_are_arrays() -> None:
+    def add(x: tuple[int, ...], y: Sequence[str], z: set[bool]) -> complex:
+        """Do.
+
+        Args:
+            x: a
+            y: b
+            z: c
+        """
+        raise NotImplementedError
+
+    function = schema(add)["function"]
+    kinds = [function["parameters"]["properties"][name]["items"] for name in "xyz"]
+    assert kinds == [{"type": "integer"}, {"type": "string"}, {"type": "boolean"}]
+    assert "return" not in function, "what has no schema is not described wrongly"
+
+
 def test_functions_that_cannot_be_tools() -> None:
+    def odd(x: list[complex]) -> None:
+        """Do.
+
+        Args:
+            x: what
+        """
+
     def silent(x: int) -> None: ...
 
     def untyped(x) -> None:  # type: ignore[no-untyped-def]
@@ -293,6 +360,8 @@ def test_functions_that_cannot_be_tools() -> None:
     def undescribed(x: int) -> None:
         """Do."""
 
+    with pytest.raises(TokenizerError, match=r"'x' of the tool odd\(\) is annotated with complex, which JSON schema"):
+        schema(odd)
     with pytest.raises(TokenizerError, match=r"silent\(\) has no docstring"):
         schema(silent)
     with pytest.raises(TokenizerError, match=r"untyped\(\) has no annotation for 'x'"):
