@@ -15,7 +15,7 @@ from plait.data.table import Table
 from plait.disk import sync
 from plait.errors import DataError
 
-SYNC_BYTES = 16 << 20  # written since the last time that a thread was sent to the disk
+SYNC_BYTES = 2 << 20  # written since the last time that a thread was sent to the disk
 
 
 def read_arrow(path: Path) -> pa.Table:

@@ -224,7 +224,7 @@ def _count(fields: Mapping[str, Any], block: Block, *, kept: list[str]) -> int:
     """How many rows a batched function returned; raises `DataError` when its columns disagree."""
     lengths = {}
     for name, values in fields.items():
-        if (
+        if type(values) is not list and (
             isinstance(values, str | bytes | Mapping)
             or not hasattr(values, "__len__")
             or getattr(values, "ndim", 1) == 0

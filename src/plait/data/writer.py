@@ -99,7 +99,9 @@ class ColumnWriter:
         if not len(array):
             return
         self._pending.append(array)
-        self._pending_bytes += array.nbytes
+        kind = array.type
+        # `nbytes` looks at every buffer, which costs more than all the rest of this
+        self._pending_bytes += len(array) * kind.bit_width // 8 if pa.types.is_primitive(kind) else array.nbytes
         if self._pending_bytes > (BATCH_BYTES if self.path or self._streams else MEMORY_BYTES):
             self._flush()
 
