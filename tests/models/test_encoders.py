@@ -111,6 +111,16 @@ def test_the_table_of_positions_begins_behind_the_padding() -> None:
             model(torch.full((1, 19), 5))
 
 
+@pytest.mark.parametrize("wrong", [29, -1])
+def test_a_token_that_the_model_does_not_know_is_named(wrong: int) -> None:
+    model = made("bert")
+    assert model.config.vocab_size == 29
+    with pytest.raises(
+        ConfigError, match=f"token id {wrong} does not exist: this model knows 29 tokens, 0 to 28. .*resize"
+    ):
+        model(torch.tensor([[5, 6], [7, wrong]]))
+
+
 OWN: dict[str, dict[str, Any]] = {
     "albert": {"embedding_size": 6},
     "distilbert": {"intermediate_size": None, "hidden_dim": 12},

@@ -71,6 +71,7 @@ def test_text_classification(make: Make, values: dict) -> None:
     same(ours(TEXTS[0]), theirs(TEXTS[0]))
     same(ours(TEXTS, top_k=2), theirs(TEXTS, top_k=2))
     same(ours(TEXTS[1], top_k=None), theirs(TEXTS[1], top_k=None))
+    assert ours(TEXTS[1], return_all_scores=True) == ours(TEXTS[1], top_k=None)
     same(ours(TEXTS, function_to_apply="sigmoid"), theirs(TEXTS, function_to_apply="sigmoid"))
     pair = {"text": TEXTS[0], "text_pair": TEXTS[2]}
     same(ours([pair, *TEXTS[:1]]), [theirs(pair), theirs(TEXTS[0])[0]])

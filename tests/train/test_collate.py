@@ -208,3 +208,13 @@ def test_choices_are_padded_together(tokenizer: Tokenizer) -> None:
     rows[1]["input_ids"] = rows[1]["input_ids"][:1]
     with pytest.raises(DataError, match="rows have 1 and 2 choices, but those of a batch need the same number"):
         DataCollatorForMultipleChoice(tokenizer)(rows)
+
+
+@pytest.mark.parametrize("name", ["label", "labels"])
+def test_labels_that_are_text_are_refused_with_the_remedy(tokenizer: Tokenizer, name: str) -> None:
+    rows = [{**tokenizer("good"), name: "pos"}, {**tokenizer("bad"), name: "neg"}]
+    for collate in (default_data_collator, DataCollatorWithPadding(tokenizer)):
+        with pytest.raises(
+            DataError, match=r"the labels are text \('pos'\), .* dataset\.class_encode_column\('label'\)"
+        ):
+            collate(rows)

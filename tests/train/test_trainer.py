@@ -771,6 +771,8 @@ def test_what_a_trainer_needs(tmp_path: Path) -> None:
         Trainer(Regressor(), arguments(tmp_path, gradient_checkpointing=True), train_dataset=ROWS).train()
     with pytest.raises(TrainingError, match="evaluation needs an eval_dataset"):
         Trainer(Regressor(), arguments(tmp_path)).evaluate()
+    with pytest.raises(TrainingError, match="eval_strategy='epoch' needs an eval_dataset"):
+        Trainer(Regressor(), arguments(tmp_path, eval_strategy="epoch"), train_dataset=ROWS).train()
     tokenizer = object()
     assert Trainer(Regressor(), arguments(tmp_path), tokenizer=tokenizer).processing_class is tokenizer
 

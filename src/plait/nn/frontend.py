@@ -89,7 +89,16 @@ class TextFrontend(nn.Module):
         return table(segments + torch.tensor(self.kinds, device=segments.device)).sum(dim=2)  # type: ignore[no-any-return]
 
     def _scaled(self, tokens: Tensor | None) -> Tensor:
-        x: Tensor = self.tokens(tokens)
+        try:
+            x: Tensor = self.tokens(tokens)
+        except IndexError as error:  # torch names neither the id nor the table
+            assert tokens is not None
+            count = self.tokens.num_embeddings
+            wrong = tokens[(tokens < 0) | (tokens >= count)][0].item()
+            raise ConfigError(
+                f"token id {wrong} does not exist: this model knows {count} tokens, 0 to {count - 1}. Use the model's "
+                "own tokenizer; after tokenizer.add_tokens(…), call model.resize_token_embeddings(len(tokenizer))."
+            ) from error
         # The factor is a number of the model's own dtype: trained in bfloat16, sqrt(3072) = 55.4 was 55.5.
         return x if self.spec.scale == 1.0 else x * torch.tensor(self.spec.scale, dtype=x.dtype)
 

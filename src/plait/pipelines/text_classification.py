@@ -18,7 +18,7 @@ class TextClassificationPipeline(Pipeline):
     A single text gives a list of one, as users of this pipeline expect. `top_k=3` gives a list of the 3 best labels of
     each text, `top_k=None` of all; without `top_k` the best one comes by itself. `function_to_apply` turns logits into
     scores: "softmax", "sigmoid" or "none"; by default none for regression, sigmoid for one label or several at a time,
-    and softmax otherwise.
+    and softmax otherwise. `return_all_scores=True` is the older way to say `top_k=None`.
     """
 
     def __call__(self, inputs: Any, **options: Any) -> Any:
@@ -34,8 +34,10 @@ class TextClassificationPipeline(Pipeline):
         function_to_apply: str | None = None,
         truncation: bool | str = False,
         max_length: int | None = None,
+        return_all_scores: bool = False,
     ) -> list[Any]:
         """The labels of each text."""
+        top_k = None if return_all_scores else top_k
         function = self._function(function_to_apply)
         names = self.model.config.id2label
         pairs = [

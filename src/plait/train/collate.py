@@ -61,6 +61,11 @@ def _named(features: Sequence[Any]) -> list[dict[str, Any]]:
                 f"values, for example {{'input_features': …, 'labels': …}}."
             )
         rows.append({"labels" if name in _LABELS else name: value for name, value in row.items()})
+    if rows and isinstance(label := rows[0].get("labels"), str):
+        raise DataError(
+            f"the labels are text ({label!r:.60}), but a loss needs numbers. Number them: "
+            "dataset.class_encode_column('label'), and load the model with as many num_labels."
+        )
     return rows
 
 

@@ -316,6 +316,11 @@ class Trainer(Accounts):
 
         A resumed run is the uninterrupted one to the bit, on the same kind and number of devices and threads.
         """
+        if self.args.eval_strategy != "no" and self.eval_dataset is None:
+            raise TrainingError(
+                f"eval_strategy={self.args.eval_strategy!r} needs an eval_dataset. Pass one to the trainer, or leave "
+                "eval_strategy out."
+            )
         randomness.set_seed(self.args.seed)
         if self.model_init is not None:
             self._place(self.model_init())
