@@ -337,6 +337,15 @@ def test_layers_that_differ_are_told_apart() -> None:
     assert names == ["tokens", "0", "1–3"]
 
 
+def test_weights_are_never_pickles(tmp_path: Path) -> None:
+    model = model_of()
+    model.save_pretrained(tmp_path, safe_serialization=True)
+    assert sorted(path.name for path in tmp_path.glob("*model*")) == ["model.safetensors"]
+    with pytest.raises(OptionError, match="safe_serialization=False is refused: weights are saved as safetensors"):
+        model.save_pretrained(tmp_path / "other", safe_serialization=False)
+    assert not (tmp_path / "other").exists()
+
+
 def test_the_head_is_replaced_where_it_is() -> None:
     model = model_of(BERT, "sequence_classification", num_labels=3)
     assert model.num_labels == 3

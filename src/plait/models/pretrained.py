@@ -372,13 +372,21 @@ class Pretrained(nn.Module):
 
     # -- files --------------------------------------------------------------------------------------------------------
 
-    def save_pretrained(self, folder: str | os.PathLike[str], *, max_shard_size: str | int = "5GB") -> None:
+    def save_pretrained(
+        self, folder: str | os.PathLike[str], *, max_shard_size: str | int = "5GB", safe_serialization: bool = True
+    ) -> None:
         """Write config.json and model.safetensors, which other libraries read as well; larger models in several files.
 
-        Raises OptionError when the tensors are not there (a model on "meta").
+        Raises OptionError when the tensors are not there (a model on "meta"), and for `safe_serialization=False`, which
+        means pickles.
         """
         from plait.models.files import save_model
 
+        if not safe_serialization:
+            raise OptionError(
+                "safe_serialization=False is refused: weights are saved as safetensors, which every library reads, and "
+                "never as pickles. Leave the argument out."
+            )
         save_model(self, Path(folder), max_shard_size=max_shard_size)
 
     def load_weights(self, folder: str | os.PathLike[str]) -> None:
