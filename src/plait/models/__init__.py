@@ -13,5 +13,5 @@
 | model.py, seq2seq.py, table.py | one stack, two stacks, a stack that reads tables: arguments in, outputs out |
 | inputs.py, tasks.py, outputs.py | what goes in, what each task makes of it, what comes back |
 | placement.py, dispatch.py, quantise.py, resize.py, head_mask.py | surgery on a model that is built |
-| describe.py, probe.py, memory.py | what a model is made of, and what this machine does best |
+| describe.py, probe.py, memory.py | what a model is made of, and what this CPU does best |
 """

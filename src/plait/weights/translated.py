@@ -112,18 +112,3 @@ class Translated:
         if name not in self._sources:
             raise WeightsError(f"{self.label} has nothing for {name!r}.{nearest(name, self._sources)}")
         return self._sources[name]
-
-
-def translate(checkpoint: Checkpoint, rules: Rules) -> Translated:
-    """The checkpoint under the names of our side of `rules`, to be read or renamed further.
-
-    Raises `WeightsError` that lists all names that no rule knows and all tensors that do not fit their rule.
-    """
-    translated = Translated(checkpoint, rules)
-    problems = [f"no rule knows {name}" for name in translated.unexpected]
-    problems += [f"{name}: {why}" for name, why in {**translated.incomplete, **translated.unfit}.items()]
-    problems += translated.contradictions
-    if problems:
-        listed = "; ".join(problems[:10]) + (f"; and {len(problems) - 10} more" if len(problems) > 10 else "")
-        raise WeightsError(f"{checkpoint.label} does not fit the table of its names: {listed}.")
-    return translated
