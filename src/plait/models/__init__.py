@@ -7,7 +7,7 @@
 | decoders.py, encoders.py, coders.py | what families of one kind share |
 | config.py, reader.py | config.json, and reading it so that no key goes unnoticed |
 | positions.py, mixture.py | how configurations write rotary positions, windows and experts |
-| auto.py, absent.py, options.py | the `Auto…` classes, those that are not there yet, the arguments of `from_pretrained` |
+| auto.py, absent.py, options.py | the `Auto…` classes, those not there yet, the arguments of `from_pretrained` |
 | files.py, gguf.py, initial.py | from files to a model, or to new weights |
 | pretrained.py, names.py | what every model can do, and what its parameters are called |
 | model.py, seq2seq.py, table.py | one stack, two stacks, a stack that reads tables: arguments in, outputs out |
