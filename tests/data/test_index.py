@@ -163,6 +163,8 @@ def test_what_cannot_be_indexed_says_why(ours: Dataset, tmp_path: Path, monkeypa
         ours.add_faiss_index("vector", string_factory="Nonsense")
     with pytest.raises(OptionError, match="custom_index is an index already made, so string_factory has no part in it"):
         ours.add_faiss_index("vector", string_factory="Flat", custom_index=faiss.IndexFlatL2(8))
+    with pytest.raises(OptionError, match="custom_index is an index already made, so metric_type has no part in it"):
+        ours.add_faiss_index("vector", metric_type=faiss.METRIC_L2, custom_index=faiss.IndexFlatL2(8))
     with pytest.raises(DataError, match="The vectors have 8 numbers, but custom_index holds vectors of 3"):
         ours.add_faiss_index("vector", custom_index=faiss.IndexFlatL2(3))
     with pytest.raises(OptionError, match="device=0 needs a FAISS built for GPUs"):

@@ -126,6 +126,30 @@ def _on_device(index: Any, device: int | list[int] | None) -> Any:
     return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), device, index)
 
 
+def _empty(
+    size: int, *, device: int | list[int] | None, string_factory: str | None, metric_type: int | None, custom_index: Any
+) -> Any:
+    """The index to fill, over vectors of `size` numbers: the one given, one that a text describes, or an exact one."""
+    faiss = _faiss()
+    if custom_index is not None:
+        for name, value in (("string_factory", string_factory), ("device", device), ("metric_type", metric_type)):
+            if value is not None:
+                raise OptionError(
+                    f"custom_index is an index already made, so {name} has no part in it; give one of them."
+                )
+        if custom_index.d != size:
+            raise DataError(f"The vectors have {size} numbers, but custom_index holds vectors of {custom_index.d}.")
+        return custom_index
+    metric = faiss.METRIC_L2 if metric_type is None else metric_type
+    if string_factory is None:
+        return _on_device(faiss.IndexFlat(size, metric), device)
+    try:
+        described = faiss.index_factory(size, string_factory, metric)
+    except RuntimeError as error:
+        raise OptionError(f"string_factory={string_factory!r} describes no index: {error}") from error
+    return _on_device(described, device)
+
+
 def _built(
     blocks: Iterable[Any],
     first: Any,
@@ -139,24 +163,13 @@ def _built(
     faiss_verbose: bool,
 ) -> FaissIndex:
     """An index over vectors that come block by block, each (rows, D); `first` is the first, which says what D is."""
-    faiss = _faiss()
-    if custom_index is not None and (string_factory is not None or device is not None):
-        other = "string_factory" if string_factory is not None else "device"
-        raise OptionError(f"custom_index is an index already made, so {other} has no part in it; give one of them.")
-    size = first.shape[1]
-    metric = faiss.METRIC_L2 if metric_type is None else metric_type
-    if custom_index is not None:
-        index = custom_index
-        if index.d != size:
-            raise DataError(f"The vectors have {size} numbers, but custom_index holds vectors of {index.d}.")
-    elif string_factory is not None:
-        try:
-            index = faiss.index_factory(size, string_factory, metric)
-        except RuntimeError as error:
-            raise OptionError(f"string_factory={string_factory!r} describes no index: {error}") from error
-    else:
-        index = faiss.IndexFlat(size, metric)
-    index = _on_device(index, device)
+    index = _empty(
+        first.shape[1],
+        device=device,
+        string_factory=string_factory,
+        metric_type=metric_type,
+        custom_index=custom_index,
+    )
     for part in (index, *(getattr(index, name, None) for name in ("index", "quantizer", "clustering_index"))):
         if part is not None and hasattr(part, "verbose"):
             part.verbose = faiss_verbose
