@@ -64,6 +64,35 @@ def test_settings_and_overrides(folder: Path) -> None:
         Tokenizer.from_folder(folder, pading_side="left")
 
 
+@pytest.mark.parametrize(
+    "named",
+    [{"do_lower_case": False}, {"strip_accents": False}, {"tokenize_chinese_chars": False, "do_lower_case": True}],
+)
+@pytest.mark.parametrize("file", ["tokenizer.json", "vocab.txt"])
+def test_case_accents_and_chinese_letters(file: str, named: dict[str, Any], minilm: Path, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    texts = ["Hello ÉMILE 你好吗 Ünïcode", "a你 HELLO", "[SEP] É"]
+    shutil.copy(minilm / file, tmp_path)
+    write(tmp_path / "config.json", {"model_type": "bert"})
+    expected = AutoTokenizer.from_pretrained(str(tmp_path), **named)(texts)["input_ids"]
+    asked = Tokenizer.from_folder(tmp_path, **named)
+    assert asked(texts)["input_ids"] == expected
+    assert Tokenizer.from_folder(tmp_path, fast=False, **named)(texts)["input_ids"] == expected
+    write(tmp_path / "tokenizer_config.json", {"tokenizer_class": "BertTokenizer", **named})
+    stated = Tokenizer.from_folder(tmp_path)
+    assert stated(texts)["input_ids"] == expected
+    asked.save_pretrained(tmp_path / "saved")
+    assert Tokenizer.from_folder(tmp_path / "saved")(texts)["input_ids"] == expected
+
+
+def test_case_where_there_is_no_choice(chat: Tokenizer, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    chat.save_pretrained(tmp_path)
+    again = Tokenizer.from_folder(tmp_path, do_lower_case=True)
+    assert again("Hello")["input_ids"] == chat("Hello")["input_ids"]
+    assert "do_lower_case has no effect: a BPE tokenizer has rules of its own." in caplog.text
+
+
 def test_tokens_around_a_text_can_be_asked_for(folder: Path) -> None:
     own = Tokenizer.from_folder(folder, bos_token="[MASK]", add_bos_token=True)
     assert own("a", "b") == {"input_ids": [103, 1037, 103, 1038], "attention_mask": [1] * 4}

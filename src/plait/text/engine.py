@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Protocol, cast, runtime_checkable
 
 import tokenizers
-from tokenizers import processors
+from tokenizers import normalizers, processors
 
 from plait.errors import TokenizerError
 from plait.text.frame import Frame, Slot, Special
@@ -234,6 +234,16 @@ class CrateEngine:
         self._crate.post_processor = processors.TemplateProcessing(
             single=single, pair=single + second, special_tokens=list(dict.fromkeys([*before, *after]))
         )
+
+    def set_normalizer(self, **options: bool | None) -> bool:
+        """Change options of BERT's normalizer, used while loading; whether texts go through one."""
+        normalizer = self._crate.normalizer
+        if not isinstance(normalizer, normalizers.BertNormalizer):
+            return False
+        for name, value in options.items():
+            setattr(normalizer, name, value)
+        self._crate.normalizer = normalizer
+        return True
 
     def to_json(self) -> str:
         return self._crate.to_str(pretty=True)

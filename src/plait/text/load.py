@@ -24,7 +24,7 @@ from plait import console
 from plait.disk import left_behind
 from plait.errors import OptionError, TokenizerError, nearest
 from plait.text.engine import CrateEngine, Engine
-from plait.text.families import Family, family, name_of
+from plait.text.families import FAMILIES, UNKNOWN, Family, family, name_of
 from plait.text.special import ROLES, content
 from plait.text.tokenizer import Tokenizer
 
@@ -42,7 +42,13 @@ SETTINGS = (
 )
 ADDITIONAL = ("additional_special_tokens", "extra_special_tokens")
 FRAME = ("add_bos_token", "add_eos_token")
-OVERRIDES = (*ROLES, *SETTINGS, *ADDITIONAL, *FRAME, "tokenizer_class", "model_type", "name_or_path")
+# What BERT's classes call the options of their normalizer, and what the tokenizers library does.
+LETTERS = {
+    "do_lower_case": "lowercase",
+    "tokenize_chinese_chars": "handle_chinese_chars",
+    "strip_accents": "strip_accents",
+}
+OVERRIDES = (*ROLES, *SETTINGS, *ADDITIONAL, *FRAME, *LETTERS, "tokenizer_class", "model_type", "name_or_path")
 
 
 def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokenizer:
@@ -50,7 +56,8 @@ def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokeniz
 
     `fast=False` runs the pure-Python reference in place of the compiled engine; ids are the same. `overrides` replace
     what the files say: a special token by role, the settings of tokenizer_config.json, `add_bos_token` and
-    `add_eos_token`, and `model_type` for folders that name no class.
+    `add_eos_token`, BERT's `do_lower_case`, `tokenize_chinese_chars` and `strip_accents`, and `model_type` for folders
+    that name no class.
 
     Raises `NotFoundError` when there is no tokenizer, `TokenizerError` for files that contradict each other or cannot
     be read, `OptionError` for an override that does not exist.
@@ -63,10 +70,13 @@ def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokeniz
         config["chat_template"] = template
     config |= overrides
     names = config.get("tokenizer_class"), config.get("model_type") or _model_type(folder)
-    engine = _engine(folder, config, name_of(*names))
+    kind, engine = family(*names), _engine(folder, config, name_of(*names))
+    # of the formats that are converted, sentencepiece's ALBERT knows of case as well
+    asked = {} if kind is FAMILIES["albert"] and not (folder / "tokenizer.json").is_file() else overrides
+    set_letters(engine, overrides if kind is UNKNOWN else config, asked=asked)
     add_stated(engine, _stated_tokens(folder, config), source=str(folder))
     name = str(overrides.get("name_or_path", folder))
-    return assemble(engine, config, family(*names), name=name, overrides=overrides, fast=fast)
+    return assemble(engine, config, kind, name=name, overrides=overrides, fast=fast)
 
 
 def check_overrides(overrides: Mapping[str, Any]) -> None:
@@ -106,7 +116,7 @@ def _model_type(folder: Path) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _engine(folder: Path, config: Mapping[str, Any], name: str) -> Engine:
+def _engine(folder: Path, config: Mapping[str, Any], name: str) -> CrateEngine:
     path = folder / "tokenizer.json"
     if told := left_behind(path):
         raise TokenizerError(f"{path} {told}")
@@ -204,6 +214,18 @@ def mark_special(engine: Engine, tokens: list[str], *, spaced: str | None = None
     if missing:
         made = [AddedToken(token, special=True, normalized=False, lstrip=token == spaced) for token in missing]
         engine.add(made, special=True)
+
+
+def set_letters(engine: CrateEngine, stated: Mapping[str, Any], *, asked: Mapping[str, Any]) -> None:
+    """What BERT's classes state about case, Chinese letters and accents goes before what tokenizer.json holds.
+
+    A caller who `asked` a tokenizer of another kind for it is told that it has no effect.
+    """
+    changes = {option: stated[name] for name, option in LETTERS.items() if name in stated}
+    if changes and not engine.set_normalizer(**changes):
+        for name in LETTERS:
+            if name in asked:
+                _log.warning("%s has no effect: a %s tokenizer has rules of its own.", name, engine.model_type)
 
 
 def set_ends(engine: Engine, roles: Mapping[str, str | None], *, begin: bool, end: bool) -> None:
