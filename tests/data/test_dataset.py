@@ -168,6 +168,15 @@ def test_rows_are_chosen_by_what_makes_sense() -> None:
         Dataset.from_dict({"a": [1]})[1.5]
 
 
+def test_a_column_is_an_array_of_its_own() -> None:
+    column = Dataset.from_dict({"a": [1, 2]})["a"]
+    array = np.array(column, dtype=np.float32)
+    array[0] = 7
+    assert (array.tolist(), column[:]) == ([7.0, 2.0], [1, 2])
+    with pytest.raises(DataError, match="Column 'a' is read into an array of its own: leave out copy=False"):
+        column.__array__(copy=False)
+
+
 # --- formats ---
 
 

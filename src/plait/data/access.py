@@ -42,6 +42,8 @@ class Column(AbstractSequence[Any]):
             yield from _one_column(self.source, self.name, range(start, min(start + size, len(self))))
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> Any:
+        if copy is False:
+            raise DataError(f"Column {self.name!r} is read into an array of its own: leave out copy=False.")
         array = np.asarray(self[:] if self.source.format_.kind != "torch" else list(self))
         return array if dtype is None else array.astype(dtype)
 

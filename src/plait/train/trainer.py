@@ -150,7 +150,10 @@ class Trainer(Accounts):
         return self.processes.main
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Add an entry to the history, stamped with epoch and step, and tell callbacks and the logger."""
+        """Add an entry to the history, stamped with epoch and step, and tell callbacks and the logger.
+
+        `start_time` is there for overrides that pass it on; speeds are measured where work begins and ends.
+        """
         entry = {**logs, "epoch": round(self.state.epoch, 6)}
         self.state.log_history.append({**entry, "step": self.state.global_step})
         if self.processes.main:
@@ -277,7 +280,10 @@ class Trainer(Accounts):
     # -- the loss ------------------------------------------------------------------------------------------------------
 
     def compute_loss(self, model: nn.Module, inputs: Batch, return_outputs: bool = False, **context: Any) -> Any:
-        """The mean loss of a batch, with the model's output when `return_outputs`; override it to change the loss."""
+        """The mean loss of a batch, with the model's output when `return_outputs`; override it to change the loss.
+
+        `context` takes what overrides for transformers pass on (`num_items_in_batch`): the trainer divides by itself.
+        """
         output = self.criterion.output(model, inputs)
         loss = self.criterion.terms(output, inputs, self.criterion.count(inputs)).mean()
         return (loss, output) if return_outputs else loss
