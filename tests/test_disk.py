@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from plait import AutoTokenizer, load_dataset
-from plait.disk import left_behind, replaced, write_json
-from plait.errors import DataError, TokenizerError, WeightsError
+from plait.disk import left_behind, replaced, told, write_json
+from plait.errors import DataError, DiskError, TokenizerError, WeightsError
 from plait.weights.checkpoint import open_checkpoint
 
 
@@ -81,3 +84,93 @@ def test_data_that_git_lfs_holds_are_not_rows(tmp_path: Path, streaming: bool) -
     (tmp_path / "train.csv").write_text(POINTER, encoding="utf-8")
     with pytest.raises(DataError, match=r"train\.csv is a pointer of git-lfs"):
         load_dataset("csv", data_files=str(tmp_path / "train.csv"), split="train", streaming=streaming)
+
+
+@pytest.mark.parametrize(
+    ("number", "reason"),
+    [
+        (errno.ENOSPC, "the disk is full"),
+        (errno.EDQUOT, "your quota on that disk is used up"),
+        (errno.EFBIG, "the file is larger than its disk or the limits of this process"),
+        (errno.EROFS, "the disk can only be read"),
+    ],
+)
+def test_what_a_disk_refuses_is_named(tmp_path: Path, number: int, reason: str) -> None:
+    def fill() -> None:
+        with replaced(tmp_path / "x.json") as aside:
+            aside.write_text("half", encoding="utf-8")
+            raise OSError(number, "what the system says")
+
+    with pytest.raises(DiskError, match=f"x.json was not written: {reason}.*Free some space there") as caught:
+        fill()
+    assert caught.value.errno == number
+    assert isinstance(caught.value, OSError), "whoever catches the system's error catches this one"
+    assert isinstance(caught.value.__cause__, OSError)
+    assert not [*tmp_path.iterdir()]
+
+
+def test_other_errors_come_through_as_they_are(tmp_path: Path) -> None:
+    for error in (PermissionError(errno.EACCES, "denied"), FileNotFoundError(errno.ENOENT, "x"), ValueError("x")):
+        with pytest.raises(type(error)) as caught, told(tmp_path):
+            raise error
+        assert caught.value is error
+    inner = DiskError("inside")
+    with pytest.raises(DiskError) as caught, told(tmp_path), told(tmp_path / "x"):
+        raise inner
+    assert caught.value is inner
+
+
+# What the commands of a script do in a process that may write no file beyond 100 kB, and what each leaves.
+FULL = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from plait import Dataset, Trainer, TrainingArguments, load_dataset
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+rows = Dataset.from_dict({"a": ["x" * 1000] * 300, "n": list(range(300))})
+rows.to_csv("big.csv")
+class Wide(torch.nn.Linear):
+    def forward(self, n):
+        return super().forward(n[:, None].float().expand(-1, 300)).mean(-1)
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
+given = dict(max_steps=1, save_steps=1, report_to="none", loss="mse", use_cpu=True)
+numbered = [{"n": 1, "labels": 1.0}] * 4
+commands = {
+    "save_to_disk": lambda: rows.save_to_disk("saved"),
+    "to_json": lambda: rows.to_json("rows.jsonl"),
+    "to_parquet": lambda: rows.to_parquet("rows.parquet", compression="none", use_dictionary=False),
+    "load_dataset": lambda: load_dataset("csv", data_files="big.csv"),
+    "train": lambda: Trainer(Wide(300, 300), TrainingArguments("run", **given), train_dataset=numbered).train(),
+}
+for name, command in commands.items():
+    try:
+        command()
+        print(name, "passed")
+    except OSError as error:
+        print(name, "|", type(error).__name__, "|", str(error).replace(str(Path.cwd()), "."))
+print(sorted(str(path) for path in Path().rglob("*") if path.is_file()))
+"""
+
+
+def test_a_full_disk_is_told_with_the_place_and_nothing_half_made_stays(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    environment = {**os.environ, "PLAIT_HOME": str(tmp_path / "home"), "PYTHONUTF8": "1"}
+    command = [sys.executable, "-c", FULL]
+    found = subprocess.run(command, cwd=work, env=environment, capture_output=True, text=True, timeout=120)
+    assert found.returncode == 0, found.stderr
+    lines = found.stdout.splitlines()
+    places = {
+        "save_to_disk": "saved",
+        "to_json": "rows.jsonl",
+        "to_parquet": "rows.parquet",
+        "train": "run/.checkpoint-1.partial/model.safetensors",
+    }
+    for line in lines[:-1]:
+        name, kind, text = line.split(" | ")
+        assert kind == "DiskError", line
+        place = f"{tmp_path / 'home' / 'data'}" if name == "load_dataset" else places[name]
+        assert f"{place} was not written: the file is larger than its disk or the limits" in text
+        assert ("PLAIT_HOME names another place" if name == "load_dataset" else "Free some space there") in text
+    assert [line.split(" | ")[0] for line in lines[:-1]] == [*list(places)[:3], "load_dataset", "train"]
+    assert lines[-1] == "['big.csv']"

@@ -5,6 +5,7 @@ And how to tell a file that did not come: the few lines that git leaves in the p
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import secrets
@@ -13,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from plait.errors import DiskError
 
 _THREADS = 16  # that wait for the disk
 PARTIAL = ".partial"  # how the name of a file that is still being written ends; it begins with a dot
@@ -56,6 +59,30 @@ def sync_all(paths: Sequence[Path]) -> None:
         list(pool.map(sync, paths))  # raises what went wrong with any
 
 
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full",
+    errno.EDQUOT: "your quota on that disk is used up",
+    errno.EFBIG: "the file is larger than its disk or the limits of this process (ulimit -f) allow",
+    errno.EROFS: "the disk can only be read",
+}
+
+
+@contextmanager
+def told(path: Path, *, remedy: str = "Free some space there, or name a place on another disk.") -> Iterator[None]:
+    """Say of bytes that the disk refuses in the block which file or folder they were for, and what to do.
+
+    Raises `DiskError`, with the `errno` of the system; other errors come through as they are.
+    """
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, DiskError) or error.errno not in _REFUSALS:
+            raise
+        refusal = DiskError(f"{path} was not written: {_REFUSALS[error.errno]}. Nothing half-made is left. {remedy}")
+        refusal.errno = error.errno
+        raise refusal from error
+
+
 @contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A new path beside `path` to write to; what was written takes the place of `path` in one step.
@@ -64,9 +91,10 @@ def replaced(path: Path) -> Iterator[Path]:
     """
     aside = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL}")
     try:
-        yield aside
-        sync(aside)
-        os.replace(aside, path)
+        with told(path):
+            yield aside
+            sync(aside)
+            os.replace(aside, path)
     except BaseException:
         aside.unlink(missing_ok=True)  # a full disk must not stay full
         raise

@@ -56,6 +56,10 @@ class IntegrityError(HubError):
     """Bytes that do not match their recorded size or digest."""
 
 
+class DiskError(PlaitError, OSError):
+    """A disk that takes no more bytes, or none at all."""
+
+
 class DataError(PlaitError, ValueError):
     """Rows, files or types that cannot be read or converted."""
 

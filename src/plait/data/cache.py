@@ -29,13 +29,14 @@ from typing import TYPE_CHECKING, Any
 from plait import settings
 from plait.console import logger
 from plait.data.uses import machine, own_name, use
-from plait.disk import sync, sync_all
+from plait.disk import sync, sync_all, told
 
 if TYPE_CHECKING:
     from plait.data.table import Table
 
 log = logger("data")
 
+_ROOM = "`plait cache prune --max 20GB` makes room, and PLAIT_HOME names another place."
 _LEFT_SECONDS = 7 * 24 * 3600  # after which what a process of another machine left is taken for dead
 
 
@@ -79,9 +80,9 @@ def key_of(path: Path) -> str | None:
 def find(key: str, *, home: Path | None = None) -> dict[str, Any] | None:
     """The description of a result, if it is there and complete. Finding it marks it as used."""
     path = path_of(key, home=home) / "entry.json"
-    if path.exists():
-        use(folder(home), key)  # before its files are looked at: what is in use is not removed
     try:
+        if path.exists():
+            use(folder(home), key)  # before its files are looked at: what is in use is not removed
         entry: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         sizes = dict(entry["files"])
     except (FileNotFoundError, NotADirectoryError):
@@ -160,7 +161,8 @@ def making(key: str, *, replace: bool = False, home: Path | None = None) -> Iter
     work.folder.mkdir(parents=True)
     _sweep(home)
     try:
-        yield work
+        with told(folder(home), remedy=_ROOM):
+            yield work
     finally:
         shutil.rmtree(work.folder, ignore_errors=True)
 

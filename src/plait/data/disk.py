@@ -31,7 +31,7 @@ from plait.data.info import DatasetInfo
 from plait.data.remote import filesystem, is_address
 from plait.data.schema import features_of, schema_of
 from plait.data.table import Table, concatenate
-from plait.disk import sync, write_json
+from plait.disk import sync, told, write_json
 from plait.errors import DataError, NotFoundError, OptionError, nearest
 
 if TYPE_CHECKING:
@@ -133,8 +133,9 @@ def replaced_folder(target: Path) -> Iterator[Path]:
     aside = target.with_name(f".{target.name}.{os.getpid()}-{secrets.token_hex(4)}")
     aside.mkdir()
     try:
-        yield aside
-        sync(aside)
+        with told(target):
+            yield aside
+            sync(aside)
         old = target.with_name(f"{aside.name}.old")
         if target.exists():
             target.rename(old)

@@ -29,7 +29,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from plait.errors import TrainingError
+from plait.disk import told
+from plait.errors import DiskError, TrainingError
 
 MARKER = "complete.json"
 STATE = "trainer_state.json"
@@ -124,7 +125,12 @@ def commit(parent: Path, step: int, write: Callable[[Path], None]) -> Path:
     sweep(parent)
     aside, final = parent / f".checkpoint-{step}.partial", parent / f"checkpoint-{step}"
     aside.mkdir()
-    write(aside)
+    try:
+        with told(final):
+            write(aside)
+    except DiskError:
+        shutil.rmtree(aside, ignore_errors=True)  # a full disk must not stay full
+        raise
     files = sorted(path for path in aside.rglob("*") if path.is_file())
     for path in files:
         _sync(path)
