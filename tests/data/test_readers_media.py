@@ -200,9 +200,42 @@ def test_zip_archives(tmp_path: Path) -> None:
     write(tmp_path, {"broken.zip": b"PK"})
     with pytest.raises(DataError, match=r"broken.zip cannot be unpacked: File is not a zip file\."):
         load_dataset("csv", data_files=str(tmp_path / "broken.zip"), cache_dir=tmp_path / "cache")
-    write(tmp_path, {"a.tar.gz": b""})
-    with pytest.raises(DataError, match=r"a.tar.gz is an archive that is not opened here: unpack it first \(tar -xf"):
-        load_dataset("csv", data_files=str(tmp_path / "a.tar.gz"))
+
+
+def tarred(path: Path, files: dict[str, bytes], link: str | None = None) -> str:
+    with tarfile.open(path, f"w:{path.suffix[1:] if path.suffix in ('.gz', '.xz', '.bz2') else ''}") as archive:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+        if link is not None:
+            entry = tarfile.TarInfo("link.csv")
+            entry.type, entry.linkname = tarfile.SYMTYPE, link
+            archive.addfile(entry)
+    return str(path)
+
+
+def test_tar_archives_of_a_format_that_is_named(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    for name in ("a.tar", "b.tar.gz", "c.tar.xz", "d.tar.bz2"):
+        path = tarred(tmp_path / name, {"./x/1.csv": b"a\n1\n", "2.csv": b"a\n2\n"})
+        ours = load_dataset("csv", data_files=path, split="train", cache_dir=cache)
+        theirs = datasets.load_dataset("csv", data_files=path, split="train", cache_dir=str(tmp_path / "theirs"))
+        assert sorted(ours["a"]) == sorted(theirs["a"][:]) == [1, 2]
+    pictures = tarred(tmp_path / "p.tar.gz", {"cat/1.png": picture(1), "dog/2.png": picture(2)})
+    assert load_dataset("imagefolder", data_files=pictures, split="train", cache_dir=cache)["label"] == [0, 1]
+    with pytest.raises(IntegrityError, match=r"of its file '../evil.csv', it has the component '..'"):
+        load_dataset("csv", data_files=tarred(tmp_path / "e.tar", {"../evil.csv": b"a\n1\n"}), cache_dir=cache)
+    with pytest.raises(IntegrityError, match=r"of its file 'link.csv', it is a link or a device"):
+        load_dataset("csv", data_files=tarred(tmp_path / "l.tar", {}, link="/etc/passwd"), cache_dir=cache)
+    assert not list(tmp_path.rglob("evil.csv"))
+    write(tmp_path, {"broken.tar.gz": b"\x1f\x8b\x08", "a.7z": b""})
+    with pytest.raises(DataError, match=r"broken.tar.gz cannot be unpacked: "):
+        load_dataset("csv", data_files=str(tmp_path / "broken.tar.gz"), cache_dir=cache)
+    with pytest.raises(
+        DataError, match=r"a.7z is an archive that is not opened here: name the format .* must be unpack"
+    ):
+        load_dataset("csv", data_files=str(tmp_path / "a.7z"), cache_dir=cache)
 
 
 # --- webdataset ---
