@@ -68,6 +68,36 @@ def test_rms_norm(offset: float, bias: bool) -> None:
     torch.testing.assert_close(norm(x), expected + norm.bias if norm.bias is not None else expected, **CLOSE)
 
 
+@pytest.mark.parametrize("offset", [0.0, 1.0])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_a_norm_that_does_not_learn(dtype: torch.dtype, offset: float) -> None:
+    norm = randomise(Norm(NormSpec(kind="rms", eps=0.1, offset=offset), 40)).to(dtype)
+    x = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(1)).to(dtype).requires_grad_()
+    exact_x, weight = x.detach().double().requires_grad_(), norm.weight.detach().double()
+    exact = exact_x / (exact_x.square().mean(dim=-1, keepdim=True) + 0.1).sqrt() * (weight + offset)
+    learning = norm(x)  # by the usual kernels
+    norm.requires_grad_(False)
+    found = norm(x)
+    with torch.no_grad():
+        assert torch.equal(norm(x), found)
+    # Numbers up to 4, of which bfloat16 rounds the last alone: both ways end in the same number or its neighbour.
+    close = {torch.float32: 1e-6, torch.bfloat16: 2e-2, torch.float64: 1e-12}[dtype]
+    torch.testing.assert_close(found.double(), exact, rtol=0, atol=4 * close)
+    torch.testing.assert_close(found, learning, rtol=close, atol=close)
+    slopes = torch.randn(2, 3, 40, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    ends = [
+        torch.autograd.grad((y.double() * slopes).sum(), start, create_graph=dtype == torch.float64)[0]
+        for y, start in ((found, x), (exact, exact_x))
+    ]
+    assert ends[0].dtype == dtype
+    torch.testing.assert_close(ends[0].double(), ends[1], rtol=0, atol=4 * close)
+    if dtype == torch.float64:
+        seconds = [
+            torch.autograd.grad(end.pow(3).sum(), start)[0] for end, start in zip(ends, (x, exact_x), strict=True)
+        ]
+        torch.testing.assert_close(seconds[0], seconds[1], rtol=1e-9, atol=1e-9)
+
+
 def test_norm_statistics_are_float32_in_bfloat16() -> None:
     """300 ones have a mean square of 1; summed in bfloat16 they would stop at 256."""
     norm = Norm(NormSpec(kind="rms", eps=1e-6), 300).to(torch.bfloat16)

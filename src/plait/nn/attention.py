@@ -129,8 +129,8 @@ class Attention(nn.Module):
             # (B, H, 1, D) -> (B, K, G, D)
             query = query.view(query.shape[0], self.spec.kv_heads, groups, self.spec.head_dim)
             return self._kernel(query, key, value, mask).view(query.shape[0], self.spec.heads, 1, self.spec.head_dim)
-        if groups > 1:
-            # (B, K, S, D) -> (B, H, S, D)
+        if groups > 1 and query.device.type != "cpu":
+            # Only the kernel of a CPU reads one key for several queries at no cost: (B, K, S, D) -> (B, H, S, D)
             key, value = key.repeat_interleave(groups, dim=1), value.repeat_interleave(groups, dim=1)
         return self._kernel(query, key, value, mask)
 
@@ -147,6 +147,7 @@ class Attention(nn.Module):
             dropout_p=self.spec.dropout if self.training else 0.0,
             is_causal=mask.causal,
             scale=self.spec.scale,
+            enable_gqa=query.shape[1] != key.shape[1],
         )
 
     def _explicit(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask, weights: list[Tensor] | None) -> Tensor:

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from plait.nn.direct import direct
 from plait.nn.spec import Activation
 
 _LINE = 64  # bytes that a CPU reads at once
@@ -31,14 +32,15 @@ _WITHIN: dict[str, tuple[str, list[float], str]] = {
 def few(x: Tensor, *weights: Tensor, most: int) -> bool:
     """Whether `x` (..., I) is `most` vectors or fewer, which this CPU multiplies with `weights` sooner when turned.
 
-    Half as many where a matrix begins within a line of the cache, as it may in a mapped file: each of its rows is then
-    read in twice as many lines. Matrices that learn are multiplied as usual, and so is everything under autocast, in
-    a compiled graph and within `torch.func`.
+    A third as many where a matrix begins within a line of the cache, as it may in a mapped file: its rows are then read
+    in parts of two lines each, which usual products, that reorder them, do once.
     """
     count = x.numel() // max(x.shape[-1], 1)
-    if not (0 < count <= most and _direct(x, count) and all(_fixed(weight, x) for weight in weights)):
+    if not (0 < count <= most and _kernel_takes(x, count) and direct(x, *weights)):
         return False
-    return 2 * count <= most or not any(weight.data_ptr() % _LINE for weight in weights)
+    if not all(_beside(weight, x) for weight in weights):
+        return False
+    return 3 * count <= most or not any(weight.data_ptr() % _LINE for weight in weights)
 
 
 def columns(x: Tensor) -> Tensor:
@@ -99,24 +101,17 @@ class _Turned(torch.autograd.Function):
         return (rows.t().contiguous() if ctx.columns else rows.t()), None, None
 
 
-def _direct(x: Tensor, count: int) -> bool:
+def _kernel_takes(x: Tensor, count: int) -> bool:
     """Whether the kernel is there for `count` vectors of this type."""
     if x.dtype == torch.bfloat16:
-        there = _takes_bfloat16()
-    else:  # a single vector is multiplied without a copy anyway
-        there = x.dtype == torch.float32 and count > 1 and _available()
-    traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
-    return there and x.device.type == "cpu" and not traced and not torch.is_autocast_enabled("cpu")
+        return _takes_bfloat16()
+    # A single vector of float32 is multiplied without a copy anyway.
+    return x.dtype == torch.float32 and count > 1 and _available()
 
 
-def _fixed(weight: Tensor, x: Tensor) -> bool:
-    """Whether a matrix is numbers that lie beside those of `x`, of the same type, and do not learn."""
-    return (
-        type(weight) is nn.Parameter
-        and weight.dtype == x.dtype
-        and weight.device == x.device
-        and not (weight.requires_grad and torch.is_grad_enabled())
-    )
+def _beside(weight: Tensor, x: Tensor) -> bool:
+    """Whether a matrix is plain numbers that lie where `x` does, of the same type."""
+    return type(weight) is nn.Parameter and weight.dtype == x.dtype and weight.device == x.device
 
 
 @cache

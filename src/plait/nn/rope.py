@@ -16,8 +16,8 @@ from plait.nn.spec import LinearScaling, Llama3Scaling, LongRopeScaling, RopeSpe
 
 
 class Rotation(NamedTuple):
-    """Cosines and sines, float32 (B or 1, 1, T, R/2), of the angle of each pair of dimensions at each position; and
-    whether pairs are neighbours."""
+    """Of the angle of each pair of dimensions at each position: cosines for both dimensions, float32 (B or 1, 1, T, R),
+    and sines for the pair, (B or 1, 1, T, R/2); and whether pairs are neighbours."""
 
     cosine: Tensor
     sine: Tensor
@@ -82,19 +82,23 @@ def rotation(spec: RopeSpec, positions: Tensor, *, length: int | None = None) ->
     per_position, factor = frequencies(spec, length=length, device=positions.device)
     # (B, T) x (R/2,) -> (B, 1, T, R/2): the same for every head
     angles = positions[:, None, :, None].float() * per_position
-    return Rotation(angles.cos() * factor, angles.sin() * factor, spec.interleaved)
+    cosine = angles.cos() * factor
+    # (…, R/2) -> (…, R)
+    cosine = cosine.repeat_interleave(2, dim=-1) if spec.interleaved else torch.cat((cosine, cosine), dim=-1)
+    return Rotation(cosine, angles.sin() * factor, spec.interleaved)
 
 
 def rotate(x: Tensor, tables: Rotation) -> Tensor:
     """Rotate the first R dimensions of each head of `x` (B, H, T, D); dimension i turns with dimension i + R/2, or
     2i with 2i + 1 when the tables are interleaved."""
-    half = tables.cosine.shape[-1]
-    whole, rest = x[..., : 2 * half].float(), x[..., 2 * half :]
+    size = tables.cosine.shape[-1]
+    whole, rest = x[..., :size].float(), x[..., size:]
     if tables.interleaved:
-        first, second = whole[..., ::2], whole[..., 1::2]
+        first, second = slice(0, None, 2), slice(1, None, 2)
     else:
-        first, second = whole[..., :half], whole[..., half:]
-    pair = first * tables.cosine - second * tables.sine, second * tables.cosine + first * tables.sine
-    # twice (B, H, T, R/2) -> (B, H, T, R)
-    turned = (torch.stack(pair, dim=-1).flatten(-2) if tables.interleaved else torch.cat(pair, dim=-1)).to(x.dtype)
+        first, second = slice(size // 2), slice(size // 2, None)
+    turned = whole * tables.cosine
+    turned[..., first].addcmul_(whole[..., second], tables.sine, value=-1)
+    turned[..., second].addcmul_(whole[..., first], tables.sine)
+    turned = turned.to(x.dtype)
     return turned if rest.shape[-1] == 0 else torch.cat((turned, rest), dim=-1)
