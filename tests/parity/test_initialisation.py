@@ -23,7 +23,7 @@ from torch import Tensor
 
 from plait.models.auto import AutoModel, AutoModelForSequenceClassification
 from plait.models.config import Config
-from plait.models.family import rules_for
+from plait.models.family import prefixed, rules_for
 from plait.models.files import new_model
 from plait.models.registry import FAMILIES, family_of
 
@@ -146,7 +146,9 @@ def test_moments(name: str, task: str, tmp_path: Path) -> None:
     theirs, config = reference(name, task, tmp_path)
     torch.manual_seed(1)
     model = new_model(config, task=task)
-    ours = rules_for(family_of(name, label="x"), task, config).export(model.network.state_dict())
+    family = family_of(name, label="x")
+    state = model.network.state_dict()
+    ours = rules_for(family, task, config).export(state, prefixed=prefixed(family, task))
     mine, others = kinds(ours), kinds(theirs)
     # Marian and PEGASUS write their sinusoids; GPT-NeoX's head has an older name there.
     aside = {"lm_head.weight", "embed_out.weight"} if name == "gpt_neox" else set()

@@ -302,7 +302,7 @@ def test_t5_with_a_head_of_its_own(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("labels", [1, 3])
-@pytest.mark.parametrize("name", ["bart", "mbart"])
+@pytest.mark.parametrize("name", ["bart", "mbart", "t5", "mt5"])
 def test_classification(name: str, labels: int, tmp_path: Path) -> None:
     case = CASES[name]
     model = transformers.AutoModelForSequenceClassification.from_config(case.build(num_labels=labels)).eval()

@@ -64,4 +64,4 @@ def spec(reader: Reader) -> EncoderDecoder:
 
 RULES = coders.names(*coders.SHARED, coders.LEARNED_POSITIONS, coders.EMBEDDING_NORM, before=False)
 
-HEADS = {**coders.heads(NAME, "BartForConditionalGeneration"), "sequence_classification": coders.classification(NAME)}
+HEADS = {**coders.heads(NAME, "BartForConditionalGeneration"), **coders.reading_heads(NAME)}

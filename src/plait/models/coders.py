@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from plait.models import encoders
 from plait.models.family import Head, coder_layer, multi_head
 from plait.models.reader import Reader
 from plait.nn.spec import (
@@ -168,6 +169,16 @@ def heads(
     return {
         "base": Head(architecture=f"{name}Model"),
         "seq2seq_lm": Head(architecture=architecture, spec=language, rules=SCORES, first=first),
+    }
+
+
+def reading_heads(name: str, *, first: Literal["start_token", "last_word"] = "start_token") -> dict[str, Head]:
+    """The heads of those that read a text with both stacks: masked words, labels of it, and answers in it."""
+    architecture = f"{name}ForConditionalGeneration"
+    return {
+        "masked_lm": Head(architecture=architecture, spec=language, rules=SCORES, first=first),
+        "sequence_classification": classification(name),
+        "question_answering": Head(architecture=f"{name}ForQuestionAnswering", spec=encoders.two, rules=encoders.SPAN),
     }
 
 

@@ -34,8 +34,9 @@ class Head:
 
     `architecture` is the name of the model class in config.json. `pool` makes a vector per sequence first; `spec` reads
     the head itself, None for none. `rules` are the names of the weights of both; `stack` those of the stack where they
-    differ from RULES. `first` is what a decoder that learns to write labels reads first: the start token of the
-    configuration, or the last word of the labels, which names their language.
+    differ from RULES, and `network` reads the stacks where they are not those of the family. `first` is what a decoder
+    that learns to write labels reads first: the start token of the configuration, or the last word of the labels, which
+    names their language. `bare` are names in files that lack the prefix of the family, as those of a base model do.
     """
 
     architecture: str
@@ -43,7 +44,9 @@ class Head:
     spec: Callable[[Reader], HeadSpec] | None = None
     rules: tuple[Rule, ...] = ()
     stack: Rules | Callable[[Config], Rules] | None = None
+    network: Callable[[Reader], Topology] | None = None
     first: Literal["start_token", "last_word"] = "start_token"
+    bare: bool = False
 
 
 class Family(Protocol):
@@ -84,6 +87,11 @@ def rules_for(family: Family, task: str, config: Config | None = None) -> Rules:
     return rules.plus(*head.rules, *foreign)
 
 
+def prefixed(family: Family, task: str) -> bool:
+    """Whether names in the files of a task have the prefix of the family."""
+    return task != "base" and not family.HEADS[task].bare
+
+
 def topology(family: Family, task: str, reader: Reader) -> Topology:
     """The whole network for a task, with every key of the configuration accounted for.
 
@@ -96,7 +104,8 @@ def topology(family: Family, task: str, reader: Reader) -> Topology:
         )
     head = family.HEADS[task]
     pool = head.pool(reader) if callable(head.pool) else head.pool
-    whole = replace(family.spec(reader), pool=pool, head=head.spec(reader) if head.spec else None)
+    stacks = (head.network or family.spec)(reader)
+    whole = replace(stacks, pool=pool, head=head.spec(reader) if head.spec else None)
     reader.account(family.IGNORED)
     return whole
 

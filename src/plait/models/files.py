@@ -18,7 +18,7 @@ from plait.errors import OptionError, WeightsError
 from plait.generate import GenerationConfig
 from plait.hub import Snapshot
 from plait.models.config import Config
-from plait.models.family import rules_for, topology
+from plait.models.family import prefixed, rules_for, topology
 from plait.models.gguf import gguf_rules
 from plait.models.memory import keep_freed_memory
 from plait.models.model import PretrainedModel
@@ -139,7 +139,7 @@ def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) ->
     config.update({"architectures": [family.HEADS[model.task].architecture], "dtype": model.dtype})
     names = with_matrices(rules_for(family, model.task, config), model.network)
     state: Mapping[str, Tensor] = model.network.state_dict()
-    save_state(names.export(state, prefixed=model.task != "base"), folder, max_shard_size=max_shard_size)
+    save_state(names.export(state, prefixed=prefixed(family, model.task)), folder, max_shard_size=max_shard_size)
     config.save_pretrained(folder)
     if model.generation_config is not None and model.task == model.generates[0]:
         model.generation_config.save_pretrained(folder)

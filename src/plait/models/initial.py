@@ -66,14 +66,16 @@ def by_inputs(network: nn.Module, config: Config, *, only: Collection[nn.Module]
     from torch import nn
 
     from plait.nn.build import initialise
+    from plait.nn.heads import ClassifierHead
     from plait.nn.norm import Norm
 
     factor = float(config.initializer_factor)
+    labels = isinstance(getattr(network, "head", None), ClassifierHead)
 
     def deviation(name: str, part: nn.Module) -> float:
         if name.endswith("relative_bias.table"):
             return factor * float(config.d_model**-0.5)
-        if not isinstance(part, nn.Linear) or name == "head.projection":
+        if not isinstance(part, nn.Linear) or (name == "head.projection" and not labels):
             return factor
         per_head = config.d_kv**-0.5 if name.endswith(".query") else 1.0
         return factor * float(part.in_features**-0.5 * per_head)

@@ -27,5 +27,5 @@ RULES = coders.names(*coders.SHARED, coders.LEARNED_POSITIONS, coders.EMBEDDING_
 
 HEADS = {
     **coders.heads(NAME, "MBartForConditionalGeneration", first="last_word"),
-    "sequence_classification": coders.classification(NAME),
+    **coders.reading_heads(NAME, first="last_word"),
 }

@@ -32,6 +32,6 @@ def spec(reader: Reader) -> EncoderDecoder:
 
 initialise = t5.initialise
 
-RULES = t5.rules
+RULES = t5.RULES
 
 HEADS = t5.heads(NAME)

@@ -13,7 +13,7 @@ from typing import Any
 
 from plait.errors import WeightsError, nearest
 from plait.models.config import Config
-from plait.models.family import rules_for
+from plait.models.family import prefixed, rules_for
 from plait.models.registry import family_of
 
 _INSIDE = "network."
@@ -23,14 +23,14 @@ class Names:
     """The names of one task of one family, each looked up once."""
 
     def __init__(self, config: Config, task: str) -> None:
-        self._rules = rules_for(family_of(config.model_type, label=config.label), task, config)
-        self._prefixed = task != "base"
+        family = family_of(config.model_type, label=config.label)
+        self._rules, self._prefixed = rules_for(family, task, config), prefixed(family, task)
         self._known: dict[str, str] = {}
 
     @property
     def prefixes(self) -> tuple[str, ...]:
         """What the names of all but the head begin with."""
-        return self._rules.prefixes
+        return self._rules.prefixes if self._prefixed else ()
 
     def outer(self, name: str) -> str:
         """The name from outside of the parameter or buffer `name` of a model."""

@@ -55,7 +55,7 @@ class Pretrained(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             # "bert", "model", "transformer": what the names of all but the head begin with
-            if "config" in self.__dict__ and self.task != "base" and f"{name}." in self.names.prefixes:
+            if "config" in self.__dict__ and f"{name}." in self.names.prefixes:
                 return self.base_model
             where = _HEAD if name in _HEADS else "print(model.describe()) shows its parts, which begin at model.network"
             hint = nearest(name, [each for each in dir(type(self)) if not each.startswith("_")])

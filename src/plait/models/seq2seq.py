@@ -1,8 +1,7 @@
 """An encoder and a decoder under the names that users know, complete: arguments in, outputs out, and generation.
 
 `Seq2SeqModel` translates `input_ids`, `decoder_input_ids` and the others to the network's own words and computes the
-loss. `Reading` is the decoder bound to one source: what `plait.generate` needs of a model, so that the loop is the same
-as for a decoder alone. Shapes: B batch, S tokens of the source, T tokens of the target, D width.
+loss. Shapes: B batch, S tokens of the source, T tokens of the target, D width.
 """
 
 from __future__ import annotations
@@ -22,6 +21,7 @@ from plait.models.head_mask import head_factors, heads_multiplied, masked
 from plait.models.inputs import valid_tokens
 from plait.models.outputs import Output
 from plait.models.pretrained import Pretrained
+from plait.models.reading import Reading
 from plait.models.shift import shifted
 from plait.models.tasks import TASKS, whole_numbers
 from plait.nn.cache import Cache
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 # what an answer begins with, whichever is set
 _STARTS = ("decoder_start_token_id", "bos_token_id")
+# tasks whose labels are what the decoder writes, and tasks in which it reads the source as well, one place later
+_WRITTEN = ("seq2seq_lm", "masked_lm")
+_READ_TWICE = ("sequence_classification", "question_answering", "masked_lm")
 _ENCODED = ("last_hidden_state", "hidden_states", "attentions")
 _EXTRAS = (
     "past_key_values",
@@ -95,6 +98,8 @@ class Seq2SeqModel(Pretrained):
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
         head_mask: Tensor | None = None,
         decoder_head_mask: Tensor | None = None,
         cross_attn_head_mask: Tensor | None = None,
@@ -110,7 +115,7 @@ class Seq2SeqModel(Pretrained):
         The source is `input_ids` (B, S), `inputs_embeds` (B, S, D), or the `encoder_outputs` of an earlier call
         (`encode`); `attention_mask` (B, S) is 0 at its padding. The target is `decoder_input_ids` (B, T) or
         `decoder_inputs_embeds` (B, T, D); where only `labels` (B, T) are given, the decoder reads them shifted by one,
-        and to classify a sequence it reads the sequence itself so, and answers behind the last token.
+        and to classify a sequence, to find an answer or a masked word it reads the source itself so.
         Labels of -100 count nothing. `decoder_attention_mask` (B, T) is 0 at padding; with a cache it may cover the
         cached tokens too. `past_key_values` is the cache of an earlier call, to which this one appends; `use_cache`
         returns it, by default outside training. `logits_to_keep` scores only that many last positions, 0 means all.
@@ -118,42 +123,43 @@ class Seq2SeqModel(Pretrained):
         head gives: of the encoder, of the decoder, and of the decoder's attention to the encoder.
         Raises OptionError for arguments that contradict each other or the task.
         """
-        task = TASKS[self.task]
-        answers = self._answers(labels=labels)
+        answers = self._answers(labels=labels, start_positions=start_positions, end_positions=end_positions)
         if answers and logits_to_keep:
             raise OptionError("`logits_to_keep` leaves out scores that the loss needs: give either it or labels.")
         if decoder_input_ids is None and decoder_inputs_embeds is None:
-            decoder_input_ids = self._implied_target(input_ids, labels)
-            if self.task == "sequence_classification" and decoder_attention_mask is None:
-                decoder_attention_mask = attention_mask
+            decoder_input_ids, implied = self._implied_target(input_ids, attention_mask, labels)
+            decoder_attention_mask = implied if decoder_attention_mask is None else decoder_attention_mask
         returns_cache = self._returns_cache(use_cache, past_key_values)
         cache = past_key_values
         if cache is None and returns_cache:
             cache = Cache(len(self.network.decoder.layers))
         source = self._source(input_ids, inputs_embeds, encoder_outputs, attention_mask)
         target = self._target(decoder_input_ids, decoder_inputs_embeds, decoder_attention_mask, cache)
-        states = self._asked(output_hidden_states, "output_hidden_states")
-        weights = self._asked(output_attentions, "output_attentions")
-        records = (Recorder(attentions=weights), Recorder(attentions=weights)) if states or weights else (None, None)
+        seen = self._seen(output_hidden_states, output_attentions)
         masks = {"head_mask": head_mask, "decoder_head_mask": decoder_head_mask}
         masks["cross_attn_head_mask"] = cross_attn_head_mask
-        keep = logits_to_keep or None
         self._check_head_masks(*masks.values())
         with self._heads_multiplied(masks):
             hidden = self.network(
-                **source, **target, cache=cache, encoder_record=records[0], record=records[1], keep=keep
+                **source,
+                **target,
+                cache=cache,
+                encoder_record=seen.encoder,
+                record=seen.decoder,
+                keep=logits_to_keep or None,
             )
-        values: dict[str, Any] = {**task.outputs(hidden, target["targets_valid"])}
+        values: dict[str, Any] = {**TASKS[self.task].outputs(hidden, target["targets_valid"])}
         values |= {"past_key_values": cache if returns_cache else None, "encoder_last_hidden_state": hidden.memory}
         values |= {f"encoder_{name}": value for name, value in _kept(encoder_outputs).items()}
-        for side, record in zip(("encoder", "decoder"), records, strict=True):
-            if record is not None and record.states:
-                values |= {f"{side}_{name}": value for name, value in _recorded(record, states=states).items()}
-        if weights and records[1] is not None:
-            values["cross_attentions"] = tuple(records[1].cross_attentions or ())
-        for name, (stack, mask) in self._masked(masks).items():
-            if name in values and mask is not None:
-                values[name] = masked(values[name], head_factors(mask, len(stack)))
+        values |= self._multiplied(seen.values(), masks)
+        return self._output(values, answers, return_dict)
+
+    if TYPE_CHECKING:
+        __call__ = forward
+
+    def _output(self, values: dict[str, Any], answers: dict[str, Any], return_dict: bool | None) -> Any:
+        """The values under their names, with the loss where there are answers."""
+        task = TASKS[self.task]
         terms = task.loss(values, answers, self.config) if answers and task.loss else None
         if terms is not None:
             values["loss"] = terms.mean()
@@ -161,8 +167,24 @@ class Seq2SeqModel(Pretrained):
         wants_tuple = not (self.config.return_dict if return_dict is None else return_dict)
         return output.to_tuple() if wants_tuple else output
 
-    if TYPE_CHECKING:
-        __call__ = forward
+    def _answers(self, **given: Any) -> dict[str, Any]:
+        answers = super()._answers(**given)
+        if self.task == "question_answering" and len(answers) == 1:
+            raise OptionError(
+                f"`{next(iter(answers))}` was given alone: the answer needs start_positions and end_positions."
+            )
+        return answers
+
+    def _seen(self, states: bool | None, weights: bool | None) -> _Seen:
+        asked = self._asked(states, "output_hidden_states"), self._asked(weights, "output_attentions")
+        return _Seen(states=asked[0], weights=asked[1])
+
+    def _multiplied(self, values: dict[str, Any], masks: Mapping[str, Tensor | None]) -> dict[str, Any]:
+        """The values with attention weights as the masks of heads leave them."""
+        for name, (stack, mask) in self._masked(masks).items():
+            if name in values and mask is not None:
+                values[name] = masked(values[name], head_factors(mask, len(stack)))
+        return values
 
     def _masked(self, masks: Mapping[str, Tensor | None]) -> dict[str, tuple[nn.ModuleList, Tensor | None]]:
         """The attention weights that each mask multiplies: by name, with the layers that have them."""
@@ -193,14 +215,11 @@ class Seq2SeqModel(Pretrained):
     ) -> Output:
         """What the encoder makes of a source, to be passed as `encoder_outputs`: its `last_hidden_state` (B, S, D)."""
         source = self._source(input_ids, inputs_embeds, None, attention_mask)
-        states = self._asked(output_hidden_states, "output_hidden_states")
-        weights = self._asked(output_attentions, "output_attentions")
-        record = Recorder(attentions=weights) if states or weights else None
+        seen = self._seen(output_hidden_states, output_attentions)
         memory = self.network.encode(
-            source["tokens"], embeddings=source["embeddings"], valid=source["valid"], record=record
+            source["tokens"], embeddings=source["embeddings"], valid=source["valid"], record=seen.encoder
         )
-        kept = {} if record is None else _recorded(record, states=states)
-        return Output(_ENCODED, {"last_hidden_state": memory, **kept})
+        return Output(_ENCODED, {"last_hidden_state": memory, **seen.of(seen.encoder)})
 
     def get_encoder(self) -> Any:
         """`encode`, under the usual name."""
@@ -210,13 +229,17 @@ class Seq2SeqModel(Pretrained):
         """What the decoder reads while it learns to write `labels` (B, T): the same, one place later."""
         return shifted(labels, self.config)
 
-    def _implied_target(self, source: Tensor | None, labels: Tensor | None) -> Tensor | None:
-        """What the decoder reads where nobody says it, if the task implies it."""
-        words = {"seq2seq_lm": labels, "sequence_classification": source}.get(self.task)
+    def _implied_target(
+        self, source: Tensor | None, mask: Tensor | None, labels: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """What the decoder reads where nobody says it, if the task implies it, and which of it is no padding."""
+        words, valid = (source, mask) if self.task in _READ_TWICE else (None, None)
+        if labels is not None and self.task in _WRITTEN:
+            words, valid = labels, None
         if words is None:
-            return None
+            return None, None
         whole_numbers(words, self.network.spec.decoder.frontend.vocabulary)
-        return self.prepare_decoder_input_ids_from_labels(words)
+        return self.prepare_decoder_input_ids_from_labels(words), valid
 
     def _source(
         self, tokens: Tensor | None, embeddings: Tensor | None, encoded: Any, mask: Tensor | None
@@ -335,51 +358,30 @@ class Seq2SeqModel(Pretrained):
         return Reading(self.network, memory, source["valid"], generation_config=self.generation_config)
 
 
-class Reading:
-    """A decoder that answers one batch of sources; it satisfies `plait.generate.protocol.LanguageModel`.
+class _Seen:
+    """What the two stacks note in one forward: hidden states and attention weights, as far as they are asked for."""
 
-    `memory` (B, S, D) is the encoder's output, `valid` (B, S) where it is no padding. A batch of n times as many rows
-    gives each source to n neighbours.
-    """
+    def __init__(self, *, states: bool, weights: bool) -> None:
+        self.states, self.weights = states, weights
+        self.encoder = Recorder(attentions=weights) if states or weights else None
+        self.decoder = Recorder(attentions=weights) if states or weights else None
 
-    def __init__(
-        self,
-        network: EncoderDecoderModel,
-        memory: Tensor,
-        valid: Tensor | None,
-        *,
-        generation_config: GenerationConfig | None = None,
-    ) -> None:
-        self.network, self.memory, self.valid = network, memory, valid
-        self.generation_config = generation_config
+    def of(self, record: Recorder | None) -> dict[str, Any]:
+        """What one of the two noted; nothing of a stack that did not run."""
+        if record is None or not record.states:
+            return {}
+        values: dict[str, Any] = {"hidden_states": tuple(record.states)} if self.states else {}
+        if record.attentions is not None:
+            values["attentions"] = tuple(record.attentions)
+        return values
 
-    def new_cache(self, batch: int, *, capacity: int) -> Cache:
-        """A fresh cache of the decoder with room for `capacity` tokens; the caller owns it."""
-        return Cache(len(self.network.decoder.layers), capacity=capacity)
-
-    def next_logits(
-        self, tokens: Tensor, *, cache: Cache | None, valid: Tensor | None = None, positions: Tensor | None = None
-    ) -> Tensor:
-        """float32 logits (B, V) of the token behind `tokens` (B, T); see `plait.generate.protocol`."""
-        self._spread(tokens.shape[0])
-        scores = self.network(
-            None,
-            tokens,
-            valid=self.valid,
-            targets_valid=valid,
-            target_positions=positions,
-            memory=self.memory,
-            cache=cache,
-            keep=1,
-        ).scores
-        assert scores is not None
-        return scores[:, -1].float()
-
-    def _spread(self, rows: int) -> None:
-        times = rows // self.memory.shape[0]
-        if times > 1:
-            self.memory = self.memory.repeat_interleave(times, dim=0)
-            self.valid = None if self.valid is None else self.valid.repeat_interleave(times, dim=0)
+    def values(self) -> dict[str, Any]:
+        """All of it, by the names of outputs."""
+        sides = {"encoder": self.encoder, "decoder": self.decoder}
+        values = {f"{side}_{name}": value for side, record in sides.items() for name, value in self.of(record).items()}
+        if self.weights and self.decoder is not None:
+            values["cross_attentions"] = tuple(self.decoder.cross_attentions or ())
+        return values
 
 
 def _memory(encoded: Any) -> Tensor:
@@ -399,13 +401,6 @@ def _memory(encoded: Any) -> Tensor:
 def _kept(encoded: Any) -> dict[str, Any]:
     """What else `encoder_outputs` hold, to be handed on."""
     return {name: encoded[name] for name in _ENCODED[1:] if name in encoded} if isinstance(encoded, Mapping) else {}
-
-
-def _recorded(record: Recorder, *, states: bool) -> dict[str, Any]:
-    values: dict[str, Any] = {"hidden_states": tuple(record.states)} if states else {}
-    if record.attentions is not None:
-        values["attentions"] = tuple(record.attentions)
-    return values
 
 
 def _check_shape(name: str, value: Tensor | None, width: int | None) -> None:

@@ -7,27 +7,25 @@ Configuration: https://huggingface.co/google-t5/t5-small, and google/t5-v1_1-sma
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 from plait.errors import ConfigError, nearest
-from plait.models import initial
+from plait.models import coders, encoders, initial, t5_names
 from plait.models.family import Head, coder_layer, multi_head
 from plait.models.reader import ACTIVATIONS, Reader
 from plait.nn.spec import (
     AttentionSpec,
+    ClassifierHeadSpec,
     EncoderDecoder,
     LanguageHeadSpec,
     MLPSpec,
     NormSpec,
     RelativeBiasSpec,
+    Single,
     StackSpec,
     SublayerSpec,
     TextFrontendSpec,
 )
-from plait.weights.rules import Rules, ignore, rename, tied
-
-if TYPE_CHECKING:
-    from plait.models.config import Config
+from plait.weights.rules import tied
 
 NAME = "T5"
 
@@ -132,44 +130,12 @@ def _language(reader: Reader) -> LanguageHeadSpec:
 initialise = initial.by_inputs
 
 
-_PROJECTIONS = {"q": "query", "k": "key", "v": "value", "o": "output"}
-_GATED = {"wi_0": "gate", "wi_1": "up", "wo": "down"}
-_PLAIN = {"wi": "up", "wo": "down"}
-# The sublayers of a layer in their order: their name, and ours.
-_SUBLAYERS = {
-    "encoder": {"SelfAttention": "attention", "DenseReluDense": "mlp"},
-    "decoder": {"SelfAttention": "attention", "EncDecAttention": "cross", "DenseReluDense": "mlp"},
-}
+def _labels(reader: Reader) -> ClassifierHeadSpec:
+    dropout = reader.probability("classifier_dropout", default=0.0)
+    return ClassifierHeadSpec(labels=reader.integer("num_labels"), dropout=dropout)
 
 
-def rules(config: Config) -> Rules:
-    """The names of the stacks' weights, those of the MLP as its form is."""
-    mlp = _GATED if str(config.feed_forward_proj).startswith("gated-") else _PLAIN
-    parts = {"attention": _PROJECTIONS, "cross": _PROJECTIONS, "mlp": mlp}
-    side, layers = "{s:encoder|decoder}.", []
-    for stack, sublayers in _SUBLAYERS.items():
-        for number, (theirs, ours) in enumerate(sublayers.items()):
-            block, layer = f"{stack}.block.{{i}}.layer.{number}.", f"{stack}.layers.{{i}}."
-            layers.append(rename(block + "layer_norm.weight", f"{layer}around_{ours}.before.weight"))
-            layers += [
-                rename(f"{block}{theirs}.{t}.weight", f"{layer}{ours}.{o}.weight") for t, o in parts[ours].items()
-            ]
-    return Rules(
-        rename("shared.weight", "encoder.frontend.tokens.weight", also=["encoder.embed_tokens.weight"]),
-        tied("decoder.embed_tokens.weight", "decoder.frontend.tokens.weight"),
-        rename(
-            side + "block.0.layer.0.SelfAttention.relative_attention_bias.weight", side + "relative_bias.table.weight"
-        ),
-        ignore(
-            "decoder.block.0.layer.1.EncDecAttention.relative_attention_bias.weight",
-            "places in one sequence mean nothing in another; the published code never read it",
-        ),
-        *layers,
-        rename(side + "final_layer_norm.weight", side + "norm.weight"),
-    )
-
-
-RULES = rules
+RULES = t5_names.rules
 
 
 def heads(name: str) -> dict[str, Head]:
@@ -180,6 +146,18 @@ def heads(name: str) -> dict[str, Head]:
             architecture=f"{name}ForConditionalGeneration",
             spec=_language,
             rules=(tied("lm_head.weight", "head.projection.weight"),),
+            bare=True,
+        ),
+        "sequence_classification": coders.classification(name),
+        "token_classification": Head(
+            architecture=f"{name}ForTokenClassification",
+            spec=_labels,
+            rules=encoders.CLASSIFIER,
+            stack=t5_names.encoder_alone,
+            network=lambda reader: Single(stack=spec(reader).encoder),
+        ),
+        "question_answering": Head(
+            architecture=f"{name}ForQuestionAnswering", spec=encoders.two, rules=encoders.SPAN, bare=True
         ),
     }
 
