@@ -274,6 +274,12 @@ def test_json_in_another_encoding(read: Any) -> None:
     assert read("json", '{"温":"热的"}\n'.encode("gbk"), encoding="gbk")["温"] == ["热的"]
 
 
+@pytest.mark.parametrize("lines", ['{"温":"热的"}\n', '{"a":"x"}\n{"a":"热的"}\n', '[{"温":"热的"}]'])
+def test_json_that_is_not_in_its_encoding_is_named(read: Any, lines: str) -> None:
+    with pytest.raises(DataError, match=r"is not utf-8 text from byte \d+ on .* It looks like gb18030: pass encoding="):
+        read("json", lines.encode("gbk"))
+
+
 def test_json_lists_of_nothing_but_nulls(read: Any) -> None:
     # Arrow's parser gives such lists without their items
     assert read("json", '{"a": [null, null]}\n{"a": null}\n')["a"] == [[None, None], None]

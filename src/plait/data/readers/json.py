@@ -48,6 +48,8 @@ class JsonReader(Reader):
     encoding_errors: str = "strict"
     on_mixed_types: str | None = "use_json"
 
+    version = "2"
+
     def __post_init__(self) -> None:
         if self.on_mixed_types not in ("use_json", None):
             raise OptionError(f"on_mixed_types must be 'use_json' or None, but is {self.on_mixed_types!r}.")
@@ -91,6 +93,8 @@ class JsonReader(Reader):
         """A block of lines as columns: by Arrow's parser where it gives what Python's would, else by Python's."""
         if self.features is None or not any(is_encoded(kind) or is_decoded(kind) for kind in self.features.values()):
             try:
+                if not block.isascii():
+                    block.decode("utf-8")  # Arrow's parser looks at no byte of a text
                 table = self._by_arrow(block)
                 if not any(_lost_digits(column) for column in table.columns):
                     return {
