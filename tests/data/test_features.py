@@ -295,3 +295,22 @@ def test_types_do_not_depend_on_the_order_of_rows(rows: list[dict[str, Any]], da
     generated = Dataset.from_generator(lambda: iter(rows))
     assert dict(generated.features) == dict(first.features)
     assert generated.select_columns(first.column_names).to_list() == first.to_list()
+
+
+def test_what_kinds_of_columns_refuse(tmp_path: Any) -> None:
+    with pytest.raises(OptionError, match="^ClassLabel takes names or names_file, not both.$"):
+        ClassLabel(names=["a"], names_file=tmp_path / "names.txt")
+    with pytest.raises(DataError, match=r"^Only the first axis may have no fixed length, but shape=\(2, None\).$"):
+        ours.Array2D(shape=(2, None), dtype="int8")
+    picture, sound = ours.Image(), ours.Audio()
+    with pytest.raises(DataError, match=r"^A picture given as an array must be uint8 \(0 … 255\), but is float64.$"):
+        picture.encode_example(np.zeros((2, 2)))
+    with pytest.raises(DataError, match="^A sound given as an array needs its sampling_rate .Hz. beside it.$"):
+        sound.encode_example({"array": [0.0]})
+    with pytest.raises(
+        DataError, match=r"^A sound is stored from a path, bytes, or {'bytes': …, 'path': …}, but got 5.$"
+    ):
+        sound.encode_example(5)
+    stereo = sound.encode_example({"array": np.zeros((2, 8), np.float32), "sampling_rate": 8000})
+    with pytest.raises(DataError, match="^A sound has 2 channels, but num_channels=3.$"):
+        ours.Audio(num_channels=3).decode_example(stereo)

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from plait.data import Dataset, load_dataset
+from plait.data import Dataset, Features, Value, load_dataset
 from plait.errors import DataError, OptionError
 
 
@@ -53,6 +53,13 @@ def test_what_is_refused(options: dict[str, Any], message: str, path: str) -> No
     with pytest.raises(OptionError) as caught:
         load_dataset("csv", data_files=path, **options)
     assert str(caught.value) == message
+
+
+def test_text_files_have_one_column(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x\n", encoding="utf-8")
+    two = Features({"a": Value("string"), "b": Value("string")})
+    with pytest.raises(DataError, match=r"^Text files have one column, but features= names \['a', 'b'\].$"):
+        load_dataset("text", data_files=str(tmp_path / "a.txt"), features=two)
 
 
 def test_nothing_is_named() -> None:

@@ -346,6 +346,10 @@ def test_filter_by_expression() -> None:
         dataset.filter(pc.field("a") + 1)
     with pytest.raises(DataError, match="does not fit the columns"):
         dataset.filter(pc.field("a") == "x")
+    with pytest.raises(DataError, match="^The expression true names no column.$"):
+        dataset.filter(pc.scalar(True))
+    with pytest.raises(DataError, match=r"^The expression .* cannot be evaluated: divide by zero"):
+        dataset.filter(pc.divide(pc.field("a"), pc.scalar(0)) > 1)
 
 
 # --- errors ---

@@ -317,6 +317,11 @@ def test_webdataset_pickled_arrays_are_refused(tmp_path: Path) -> None:
     path = shard(tmp_path / "a.tar", {"0.npy": stream.getvalue()})
     with pytest.raises(DataError, match=r"0.npy cannot be read as .npy: Object arrays cannot be loaded"):
         load_dataset("webdataset", data_files=path, keep_in_memory=True)
+    with tarfile.open(tmp_path / "twice.tar", "w") as archive:
+        for _ in range(2):
+            archive.addfile(tarfile.TarInfo("0.txt"))
+    with pytest.raises(DataError, match=r"twice.tar has two files '0.txt'.$"):
+        load_dataset("webdataset", data_files=str(tmp_path / "twice.tar"), keep_in_memory=True)
     (tmp_path / "b.tar").write_bytes(b"no tar" * 200)
     with pytest.raises(DataError, match="b.tar is not a tar archive that can be read"):
         load_dataset("webdataset", data_files=str(tmp_path / "b.tar"), keep_in_memory=True)

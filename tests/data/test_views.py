@@ -100,6 +100,11 @@ def test_stratifying_needs_class_labels() -> None:
         dataset.train_test_split(stratify_by_column="y")
     with pytest.raises(DataError, match="Class 0 of column 'y' has one row only"):
         dataset.class_encode_column("y").train_test_split(stratify_by_column="y")
+    encoded = Dataset.from_dict({"y": ["a", "a", "b", "b"]}).class_encode_column("y")
+    with pytest.raises(DataError, match="^1 rows cannot hold all 2 classes of column 'y'.$"):
+        encoded.train_test_split(test_size=1, stratify_by_column="y")
+    with pytest.raises(OptionError, match="^stratify_by_column needs shuffle=True.$"):
+        encoded.train_test_split(shuffle=False, stratify_by_column="y")
 
 
 SORTED = {

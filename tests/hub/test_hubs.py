@@ -97,6 +97,16 @@ def test_only_what_is_needed(files: dict[str, bytes], need: Any, expected: list[
     assert resolve("org/name", need=need).files() == expected
 
 
+def test_needs_and_revisions_that_are_none(hub: FakeHub) -> None:
+    hub.add("org/name", {"config.json": b"{}"})
+    with pytest.raises(
+        OptionError, match="^need='tokeniser' is none of model, tokenizer, config, all. Did you mean 'tok"
+    ):
+        resolve("org/name", need="tokeniser")
+    with pytest.raises(OptionError, match=r"^revision='a b': 'a b' is not a revision: letters, digits and '_./\+-'.$"):
+        resolve("org/name", revision="a b")
+
+
 def test_needs_add_up(hub: FakeHub) -> None:
     hub.add("org/bert", BERT)
     resolve("org/bert", need="config")

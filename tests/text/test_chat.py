@@ -234,6 +234,8 @@ def test_conversations_that_are_none(chat: Tokenizer, bert: Tokenizer) -> None:
         chat.apply_chat_template("Hi")
     with pytest.raises(TokenizerError, match=r"A conversation is a list of messages"):
         chat.apply_chat_template([])
+    with pytest.raises(TokenizerError, match=r"^A conversation has no messages; it needs one at least.$"):
+        chat.apply_chat_template([TALK, []])
     with pytest.raises(TokenizerError, match=r"Message 1 is 'x'; a message is a dict with a 'role'"):
         chat.apply_chat_template([TALK[0], "x"])
     with pytest.raises(TemplateError, match=r"has no chat template, so it does not know how its model reads"):
