@@ -66,6 +66,25 @@ def test_nothing_is_written_away_from_a_terminal(
     assert caplog.messages[0].startswith("step 1: loss ")
 
 
+def test_a_file_has_a_line_per_entry_of_the_log(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `nohup python train.py` leaves: no records are shown there unless the script asks for them."""
+    monkeypatch.delenv("PLAIT_PROGRESS", raising=False)
+    run(tmp_path, logging_steps=1)
+    printed, lines = capfd.readouterr()
+    assert printed == ""
+    assert [line.split(":")[0].split(" in ")[0] for line in lines.splitlines()] == [
+        "step 1",
+        "step 2",
+        "step 2",
+        "trained 2 steps",
+    ]
+    assert ", learning_rate 5e-05, epoch 0.5" in lines.splitlines()[0]
+    run(tmp_path, logging_steps=1, disable_tqdm=True)
+    assert capfd.readouterr() == ("", "")
+
+
 def test_a_terminal_keeps_one_line(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from plait import console
 from plait.errors import DataError, OptionError, TrainingError, nearest
 from plait.tabular import columns
 from plait.tabular.columns import Numbers
@@ -254,6 +255,7 @@ class TabularRegressor:
                 logging_strategy="epoch",
                 save_strategy="no",
                 report_to="none" if self.output_dir is None else None,
+                disable_tqdm=not console.interactive(),  # an estimator writes no lines into other people's logs
                 seed=self.seed,
             )
             trainer = Trainer(model=model, args=arguments, train_dataset=rows)

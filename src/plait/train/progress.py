@@ -1,15 +1,17 @@
 """What a person sees while it runs, complete: one bar with loss and remaining time, and a line at the end.
 
-Away from a terminal nothing is drawn; log records say the same.
+Away from a terminal, in a file of `nohup` or a queue, each entry of the log is a line. Where the script shows log
+records, these are the lines; PLAIT_PROGRESS=0 and `disable_tqdm=True` write nothing.
 """
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from plait import console
+from plait import console, settings
 
 log = console.logger("train")
 
@@ -62,8 +64,15 @@ class Progress:
         yield advance
         outer.note(kept)
 
+    def entry(self, text: str) -> None:
+        """One entry of the log: a record, and a line where neither a bar nor the records show it."""
+        log.info(text)
+        away = not console.interactive() and settings.progress() is None
+        if self.enabled and away and not log.isEnabledFor(logging.INFO):
+            sys.stderr.write(text + "\n")
+
     def final(self, text: str) -> None:
         """The line that stays."""
-        log.info(text)
+        self.entry(text)
         if self.enabled and console.interactive():
             sys.stderr.write(text + "\n")

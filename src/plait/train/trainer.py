@@ -157,9 +157,8 @@ class Trainer(Accounts):
         entry = {**logs, "epoch": round(self.state.epoch, 6)}
         self.state.log_history.append({**entry, "step": self.state.global_step})
         if self.processes.main:
-            log.info(
-                "step %d: %s", self.state.global_step, ", ".join(f"{name} {_short(v)}" for name, v in entry.items())
-            )
+            shown = ", ".join(f"{name} {_short(value)}" for name, value in entry.items())
+            self.progress.entry(f"step {self.state.global_step}: {shown}")
         self.tell("on_log", logs=entry)
 
     def tell(self, event: str, **context: Any) -> None:
