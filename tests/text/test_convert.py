@@ -238,6 +238,35 @@ def test_vocabulary_and_merges(name: str, special: tuple[str, ...], tmp_path: Pa
         assert getattr(ours, f"{role}_token") == getattr(theirs, f"{role}_token"), role
 
 
+@pytest.mark.parametrize("name", ["GPT2Tokenizer", "RobertaTokenizer"])
+def test_a_space_before_every_text(name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    byte_pairs(tmp_path, special=("<s>", "<pad>", "</s>", "<unk>", "<mask>", "<|endoftext|>"))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name, "add_prefix_space": None}))
+    theirs = getattr(transformers, name).from_pretrained(str(tmp_path), add_prefix_space=True)
+    asked = Tokenizer.from_folder(tmp_path, add_prefix_space=True)
+    asked.save_pretrained(tmp_path / "saved")
+    plain = Tokenizer.from_folder(tmp_path / "saved", add_prefix_space=False)
+    (tmp_path / "saved" / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": name}))
+    again = Tokenizer.from_folder(tmp_path / "saved")
+    for text in ["word", " word", "tokens and words", *texts(50)]:
+        expected = dict(theirs(text, return_offsets_mapping=True))
+        assert dict(asked(text, return_offsets_mapping=True)) == expected, text
+        assert dict(again(text, return_offsets_mapping=True)) == expected, text
+        assert dict(plain(text)) == dict(Tokenizer.from_folder(tmp_path)(text)), text
+    assert "no effect" not in caplog.text
+
+
+def test_opt_begins_every_text(tmp_path: Path) -> None:
+    byte_pairs(tmp_path)
+    (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "GPT2Tokenizer", "add_bos_token": true}')
+    ours, theirs = Tokenizer.from_folder(tmp_path), transformers.GPT2Tokenizer.from_pretrained(str(tmp_path))
+    for text in texts(50):
+        assert ours(text)["input_ids"] == theirs(text)["input_ids"]
+    assert ours("a", "b")["input_ids"] == theirs("a", "b")["input_ids"]
+    without = Tokenizer.from_folder(tmp_path, add_bos_token=False)
+    assert without("a")["input_ids"] == ours("a")["input_ids"][1:]
+
+
 def test_a_class_that_is_not_known_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     crate = byte_pairs(tmp_path)
     ours = Tokenizer.from_folder(tmp_path)

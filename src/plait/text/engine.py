@@ -14,7 +14,7 @@ from functools import cached_property
 from typing import Any, Protocol, cast, runtime_checkable
 
 import tokenizers
-from tokenizers import normalizers, processors
+from tokenizers import normalizers, pre_tokenizers, processors
 
 from plait.errors import TokenizerError
 from plait.text.frame import Frame, Slot, Special
@@ -243,6 +243,19 @@ class CrateEngine:
         for name, value in options.items():
             setattr(normalizer, name, value)
         self._crate.normalizer = normalizer
+        return True
+
+    def set_prefix_space(self, wanted: bool) -> bool:
+        """Whether a text gets a space before it, in byte-level BPE; used while loading. False for other kinds."""
+        splitter, processor = self._crate.pre_tokenizer, self._crate.post_processor
+        if not isinstance(splitter, pre_tokenizers.ByteLevel):
+            return False
+        splitter.add_prefix_space = wanted
+        self._crate.pre_tokenizer = splitter
+        if isinstance(processor, processors.RobertaProcessing | processors.ByteLevel):  # which trim offsets by it
+            state = {**json.loads(processor.__getstate__()), "add_prefix_space": wanted}
+            processor.__setstate__(json.dumps(state).encode())
+            self._crate.post_processor = processor
         return True
 
     def to_json(self) -> str:

@@ -55,7 +55,7 @@ def from_gguf(metadata: Mapping[str, Any], *, fast: bool = True, **overrides: An
     built = KINDS[kind](metadata, pieces)
     control = [piece.text for piece in pieces if piece.type == CONTROL]
     engine = CrateEngine(built.crate)
-    load.set_letters(engine, overrides, asked=overrides)
+    load.set_rules(engine, overrides, asked=overrides)
     config: dict[str, Any] = {**_roles(metadata, pieces), **_settings(metadata), **overrides}
     roles = {role: config.get(role) for role in ROLES}
     config["additional_special_tokens"] = [token for token in control if token not in roles.values()]

@@ -48,7 +48,8 @@ LETTERS = {
     "tokenize_chinese_chars": "handle_chinese_chars",
     "strip_accents": "strip_accents",
 }
-OVERRIDES = (*ROLES, *SETTINGS, *ADDITIONAL, *FRAME, *LETTERS, "tokenizer_class", "model_type", "name_or_path")
+RULES = (*LETTERS, "add_prefix_space")
+OVERRIDES = (*ROLES, *SETTINGS, *ADDITIONAL, *FRAME, *RULES, "tokenizer_class", "model_type", "name_or_path")
 
 
 def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokenizer:
@@ -56,8 +57,8 @@ def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokeniz
 
     `fast=False` runs the pure-Python reference in place of the compiled engine; ids are the same. `overrides` replace
     what the files say: a special token by role, the settings of tokenizer_config.json, `add_bos_token` and
-    `add_eos_token`, BERT's `do_lower_case`, `tokenize_chinese_chars` and `strip_accents`, and `model_type` for folders
-    that name no class.
+    `add_eos_token`, BERT's `do_lower_case`, `tokenize_chinese_chars` and `strip_accents`, byte-level BPE's
+    `add_prefix_space`, and `model_type` for folders that name no class.
 
     Raises `NotFoundError` when there is no tokenizer, `TokenizerError` for files that contradict each other or cannot
     be read, `OptionError` for an override that does not exist.
@@ -71,9 +72,12 @@ def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokeniz
     config |= overrides
     names = config.get("tokenizer_class"), config.get("model_type") or _model_type(folder)
     kind, engine = family(*names), _engine(folder, config, name_of(*names))
+    converted = not (folder / "tokenizer.json").is_file()
     # of the formats that are converted, sentencepiece's ALBERT knows of case as well
-    asked = {} if kind is FAMILIES["albert"] and not (folder / "tokenizer.json").is_file() else overrides
-    set_letters(engine, overrides if kind is UNKNOWN else config, asked=asked)
+    asked = {} if kind is FAMILIES["albert"] and converted else overrides
+    set_rules(engine, overrides if kind is UNKNOWN else config, asked=asked)
+    if kind is FAMILIES["gpt2"] and converted and config.get("add_bos_token"):  # OPT
+        overrides = {"add_bos_token": True, **overrides}
     add_stated(engine, _stated_tokens(folder, config), source=str(folder))
     name = str(overrides.get("name_or_path", folder))
     return assemble(engine, config, kind, name=name, overrides=overrides, fast=fast)
@@ -216,16 +220,24 @@ def mark_special(engine: Engine, tokens: list[str], *, spaced: str | None = None
         engine.add(made, special=True)
 
 
-def set_letters(engine: CrateEngine, stated: Mapping[str, Any], *, asked: Mapping[str, Any]) -> None:
-    """What BERT's classes state about case, Chinese letters and accents goes before what tokenizer.json holds.
+def set_rules(engine: CrateEngine, stated: Mapping[str, Any], *, asked: Mapping[str, Any]) -> None:
+    """What classes state about case, Chinese letters, accents and the first space goes before tokenizer.json.
 
     A caller who `asked` a tokenizer of another kind for it is told that it has no effect.
     """
-    changes = {option: stated[name] for name, option in LETTERS.items() if name in stated}
-    if changes and not engine.set_normalizer(**changes):
-        for name in LETTERS:
-            if name in asked:
-                _log.warning("%s has no effect: a %s tokenizer has rules of its own.", name, engine.model_type)
+    # None states nothing, except that accents go as do_lower_case says
+    stated = {
+        key: stated[key] for key in RULES if key in stated and (stated[key] is not None or key == "strip_accents")
+    }
+    letters = {option: stated[name] for name, option in LETTERS.items() if name in stated}
+    without: tuple[str, ...] = ()
+    if letters and not engine.set_normalizer(**letters):
+        without = tuple(LETTERS)
+    if "add_prefix_space" in stated and not engine.set_prefix_space(bool(stated["add_prefix_space"])):
+        without += ("add_prefix_space",)
+    for name in without:
+        if name in asked:
+            _log.warning("%s has no effect: this %s tokenizer has a rule of its own.", name, engine.model_type)
 
 
 def set_ends(engine: Engine, roles: Mapping[str, str | None], *, begin: bool, end: bool) -> None:
