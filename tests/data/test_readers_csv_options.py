@@ -105,6 +105,39 @@ def test_what_is_refused(options: dict[str, Any], message: str, tmp_path: Path) 
     assert str(caught.value) == message
 
 
+YEAR_FIRST = ["2024-03-04", "2024/3/4", "2024.3.4", "2024年3月4日", " 2024-3-4 "]
+WITH_HOURS = ["2024-03-04 08:05:00", "2024/3/4 8:05", "2024年3月4日 8:05:00", "2024-03-04T08:05"]
+
+
+def test_times_as_spreadsheets_write_them(tmp_path: Path) -> None:
+    for written, hours in ((YEAR_FIRST, 0), (WITH_HOURS, 8)):
+        found = read(
+            tmp_path / "a.csv", "时间,n\n" + "".join(f"{text},1\n" for text in [*written, ""]), parse_dates=["时间"]
+        )
+        moment = dt.datetime(2024, 3, 4, hours, 5 if hours else 0)
+        assert found["时间"][:] == [*[moment] * len(written), None]
+    for wrong in ("3/4/2024", "2024/13/1", "20240304x"):
+        with pytest.raises(
+            DataError, match=rf"line 2, column 't': '{wrong}' .* Say how times are written: date_format="
+        ):
+            read(tmp_path / "b.csv", f"t\n{wrong}\n", parse_dates=["t"])
+
+
+@pytest.mark.parametrize(("mark", "sep"), [("\t", "\t"), (";", ";"), ("|", "|"), ("，", "[，]")])
+def test_another_mark_between_columns_is_pointed_out(
+    tmp_path: Path, mark: str, sep: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, text = tmp_path / "a.csv", f"a{mark}b\n1{mark}2\n"
+    assert read(path, text)[0] == {f"a{mark}b": f"1{mark}2"}
+    assert caplog.messages == [
+        f"{path} has one column, {f'a{mark}b'!r}: if {mark!r} is between columns, pass sep={sep!r}"
+    ]
+    caplog.clear()
+    assert read(path, text, sep=sep)[0] == {"a": 1, "b": 2}
+    assert read(path, text, names=["one"], header=0)[0] == {"one": f"1{mark}2"}
+    assert caplog.messages == []
+
+
 def test_a_wrong_encoding_is_named_with_its_place(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     text = "a,b\n" + "1,x\n" * 10 + "2,热\n"

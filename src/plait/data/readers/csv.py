@@ -38,6 +38,8 @@ from plait.errors import DataError, OptionError
 
 log = logger("data")
 
+_MARKS = ("\t", ";", "|", "，", "；")  # what may stand between columns in place of a comma
+
 
 @dataclass
 class CsvReader(Reader):
@@ -50,7 +52,7 @@ class CsvReader(Reader):
     `index_col` those to leave out. `skiprows` is how many lines to leave out at the beginning, or a list of line
     numbers (from 0), or a function of them; `skipfooter` how many at the end; `nrows` how many rows to read.
     `converters` are functions by column, from text to values. `dtype` declares types of some columns;
-    `parse_dates` columns of times, in the ISO format or in `date_format`. `na_values`
+    `parse_dates` columns of times, the year first or in `date_format`. `na_values`
     are further words for missing values, of all columns or in a dict by column; `keep_default_na=False` takes only
     those. `decimal` and `thousands` say how numbers are written; `true_values`, `false_values` add words for them.
     `encoding` is that of the files. `on_bad_lines` is "error", or "skip" or "warn" to leave rows with a wrong number of
@@ -266,8 +268,10 @@ class CsvReader(Reader):
                 to_arrow(part, feature=feature)
             except (pa.ArrowInvalid, DataError) as error:
                 line = self._line_of(path, first_row + index)
+                remedy = " Say how times are written: date_format='%d/%m/%Y'." if name in self._times else ""
                 raise DataError(
                     f"{path}, line {line}, column {name!r}: {value!r:.100} does not fit the declared type {feature!r}."
+                    f"{remedy}"
                 ) from error
         raise DataError(f"{path}: column {name!r} does not fit the declared type {feature!r}.")
 
@@ -284,6 +288,9 @@ class CsvReader(Reader):
         if names is None:
             return
         self._declare_times(names)
+        if len(names) == 1 and self._names is None and (marks := [mark for mark in _MARKS if mark in names[0]]):
+            sep = marks[0] if marks[0].isascii() else f"[{marks[0]}]"
+            log.warning("%s has one column, %r: if %r is between columns, pass sep=%r", path, names[0], marks[0], sep)
         chosen = self._chosen(names, path)
         bad: dict[int | None, pa.csv.InvalidRow] = {}  # by number: a row may be met again in a larger block
 

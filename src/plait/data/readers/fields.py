@@ -51,11 +51,28 @@ def as_kind(text: Any, kind: str, writing: Writing) -> Any:
     return _as_number(text, kind, writing)
 
 
+# What spreadsheets make of a date, to be written as ISO does: 2024/1/2, 2024.1.2, 2024年1月2日, 2024-1-2 8:05.
+_YEAR_FIRST = (
+    (r"^(\d{4})[-/.年](\d{1,2})[-/.月](\d{1,2})日?", r"\1-\2-\3"),
+    (r"^(\d{4})-(\d)-", r"\1-0\2-"),
+    (r"^(\d{4}-\d{2})-(\d)($|[ T])", r"\1-0\2\3"),
+    (r"^(\d{4}-\d{2}-\d{2})[ T]+(\d):", r"\1 0\2:"),
+)
+
+
 def as_time(text: Any, kind: Any, format: str | None) -> Any:
-    """A column of text as times of an Arrow type, in the ISO format or in one of `strptime`; raises `ArrowInvalid`."""
+    """A column of text as times of an Arrow type; raises `ArrowInvalid`.
+
+    They are written in the ISO format or with the year first, as spreadsheets do, or in a `format` of `strptime`.
+    """
     values = pc.utf8_trim_whitespace(text)
     if format is None:
-        return pc.cast(values, kind)
+        try:
+            return pc.cast(values, kind)
+        except pa.ArrowInvalid:
+            for pattern, written in _YEAR_FIRST:
+                values = pc.replace_substring_regex(values, pattern, written)
+            return pc.cast(values, kind)
     found = pc.strptime(values, format=format, unit=getattr(kind, "unit", "us"))
     return pc.cast(found, kind)
 
