@@ -156,6 +156,9 @@ def test_named_templates(chat: Tokenizer) -> None:
     assert own.apply_chat_template(TALK, tools=[{"name": "f"}], tokenize=False) == "t"
     assert own.apply_chat_template(TALK, chat_template="x", tokenize=False) == "1"
     assert own.apply_chat_template(TALK, chat_template="{{ 2 }}", tokenize=False) == "2"
+    assert own.get_chat_template() == "d"
+    assert own.get_chat_template(tools=[{"name": "f"}]) == "t"
+    assert own.get_chat_template("x") == "{{ 1 }}"
     with pytest.raises(TemplateError, match=r"no chat template 'defualt' of m.*Did you mean 'default'\?"):
         own.apply_chat_template(TALK, chat_template="defualt")
     own.chat_template = {"a": "1", "b": "2"}

@@ -419,3 +419,9 @@ class Tokenizer(Vocabulary):
         from plait.text.chat import apply
 
         return apply(self, conversation, tools, **arguments)
+
+    def get_chat_template(self, chat_template: str | None = None, tools: Any = None) -> str:
+        """The template that `apply_chat_template` would use, given the same two arguments."""
+        from plait.text.chat import choose
+
+        return choose(self, chat_template, with_tools=tools is not None)[0]
