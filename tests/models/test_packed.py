@@ -7,11 +7,15 @@ from typing import Any
 
 import pytest
 import torch
+from test_guard_rails import CONFIGS, TINY
 from torch import Tensor, nn
 
 from plait import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 from plait.errors import OptionError
+from plait.models.config import Config
+from plait.models.files import new_model
 from plait.nn.packing import Packing
+from plait.nn.topology import EncoderDecoderModel
 from plait.train import Trainer, TrainingArguments
 
 LENGTHS = [3, 12, 1, 5, 5]
@@ -88,6 +92,33 @@ def test_an_encoder_of_a_pair_packs(packings: list[Packing]) -> None:
     for i, n in enumerate(LENGTHS):
         torch.testing.assert_close(batch[i : i + 1, :n], alone[i], **CLOSE)
     assert torch.equal(model.encode(IDS, MASK).last_hidden_state[MASK == 0], torch.zeros(1).expand(34, 16))
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_family_packs_or_says_why_not(
+    name: str, packings: list[Packing], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    values = {**TINY, **CONFIGS[name]}
+    values |= {"initializer_range": 0.2} if "initializer_range" in Config(values).known() else {}
+    model: Any = new_model(Config(values), task="base").eval()
+    ids = (IDS % 26 + 3) * MASK
+    if isinstance(model.network, EncoderDecoderModel):
+        with torch.no_grad():
+            packed = model(ids, MASK, decoder_input_ids=ids[:, :4]).last_hidden_state
+            monkeypatch.setattr(Packing, "pays", lambda valid: False)
+            padded = model(ids, MASK, decoder_input_ids=ids[:, :4]).last_hidden_state
+        assert len(packings) == 1
+    elif not model.network.stack.packable:
+        assert name in ("deberta-v2-convolution", "tapas")
+        with pytest.raises(OptionError, match="`packed=True` is impossible: this model reads rows as wholes"):
+            model(ids, MASK, packed=True)
+        return
+    else:
+        with torch.no_grad():
+            packed, padded = (model(ids, MASK, packed=flag).last_hidden_state[MASK.bool()] for flag in (True, False))
+        assert len(packings) == 1
+    torch.testing.assert_close(packed, padded, rtol=0, atol=1e-5 * float(padded.abs().max()))
 
 
 def test_asked_to_pack(packings: list[Packing]) -> None:

@@ -35,13 +35,20 @@ def dispatch(network: nn.Module, plan: Plan, source: Translated, *, folder: Path
         return
     names = _names(network, source) if "disk" in plan.places.values() else {}
     devices = {place for place in plan.places.values() if place != "disk"} | {plan.main}
+    converted = False
     for part, place in plan.places.items():
         module = network.get_submodule(part)
         if place == "disk":
             leaves = list(_leaves(module, part, names))
-            streamed = _Streamed(part, leaves, _kept(part, leaves, source, folder), plan.main)
+            kept = _kept(part, leaves, source, folder)
+            converted |= kept is not source
+            streamed = _Streamed(part, leaves, kept, plan.main)
             module.register_forward_pre_hook(streamed.bring)
             module.register_forward_hook(streamed.drop, always_call=True)
+    if folder is not None and not converted:
+        logger("models").info(
+            "offload_folder has no effect: the checkpoint holds the parts on disk as they are needed."
+        )
     if len(devices) > 1:
         for name, module in network.named_modules():
             if isinstance(module, Stack):
