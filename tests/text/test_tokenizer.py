@@ -55,6 +55,7 @@ def test_shapes_of_results(bert: Tokenizer) -> None:
     assert bert("a", "")["input_ids"] == bert(["a"], [""])["input_ids"][0] == [101, 1037, 102, 102]
     assert bert.encode("Hello, how are you?") == HELLO
     assert bert("a", text_target="b") == {**bert("a"), "labels": [101, 1038, 102]}
+    assert bert("a", text_target="b", text_pair_target="a")["labels"] == [101, 1038, 102, 1037, 102]
     everything = bert(["a"], return_special_tokens_mask=True, return_offsets_mapping=True, return_length=True)
     assert list(everything)[3:] == ["special_tokens_mask", "offset_mapping", "length"]
     assert everything["length"] == [3]
@@ -262,6 +263,8 @@ WRONG: list[tuple[tuple[Any, ...], dict[str, Any], type[Exception], str]] = [
     (("a",), {"truncation": "first"}, OptionError, r"truncation='first' is not a choice"),
     (("a",), {"padding": ["longest"]}, OptionError, r"padding=\['longest'\] is not a choice"),
     (("a",), {"padding_side": "top", "padding": True}, OptionError, r"padding_side='top' is not a side"),
+    (("a",), {"padding_side": "up"}, OptionError, r"padding_side='up' is not a side"),
+    (("a",), {"pad_to_multiple_of": 0}, OptionError, r"pad_to_multiple_of=0 is below 1"),
     (("a",), {"return_tensors": "jax"}, OptionError, r"return_tensors='jax' is not a choice"),
     (("a",), {"max_lenght": 5}, OptionError, r"no argument 'max_lenght'\. Did you mean 'max_length'\?"),
     (
@@ -324,7 +327,10 @@ def test_wrong_ids_are_named(bert: Tokenizer, chat: Tokenizer) -> None:
         bert.add_special_tokens({"pad_tokn": "x"})
     with pytest.raises(TokenizerError, match="pad\\(\\) needs a column 'input_ids', but the columns are labels"):
         bert.pad({"labels": [1]})
-    assert bert.decode([7592, 10**6]) == "hello"
+    assert bert.decode([7592, 10**6]) == bert.decode([7592, 10**12]) == "hello"
+    assert bert.batch_decode([[7592, 10**12], [10**6]]) == ["hello", ""]
+    with pytest.raises(TokenizerError, match=r"Row 0 holds \[1\] where ids are; flatten lists that are deeper"):
+        bert.decode([[[1]]])
     assert bert.convert_ids_to_tokens([10**6]) == [None]
 
 

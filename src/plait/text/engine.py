@@ -95,6 +95,11 @@ def _probe(sequence: int) -> tokenizers.Encoding:
     return encoding
 
 
+def _within(ids: Sequence[int]) -> list[int]:
+    """The ids that the crate's type holds; those beyond it are beyond the vocabulary as well, and add nothing."""
+    return [index for index in ids if index < 2**32]
+
+
 class CrateEngine:
     """The `tokenizers` crate behind the `Engine` interface."""
 
@@ -188,10 +193,16 @@ class CrateEngine:
         )
 
     def decode(self, ids: Sequence[int], *, skip_special: bool) -> str:
-        return self._crate.decode(ids, skip_special_tokens=skip_special)
+        try:
+            return self._crate.decode(ids, skip_special_tokens=skip_special)
+        except OverflowError:
+            return self._crate.decode(_within(ids), skip_special_tokens=skip_special)
 
     def decode_batch(self, rows: Sequence[Sequence[int]], *, skip_special: bool) -> list[str]:
-        return self._crate.decode_batch(rows, skip_special_tokens=skip_special)
+        try:
+            return self._crate.decode_batch(rows, skip_special_tokens=skip_special)
+        except OverflowError:
+            return self._crate.decode_batch(list(map(_within, rows)), skip_special_tokens=skip_special)
 
     def join(self, tokens: Sequence[str]) -> str:
         """Tokens back to text, as the decoder joins them."""

@@ -135,6 +135,7 @@ class Tokenizer(Vocabulary):
         text: Any = None,
         text_pair: Any = None,
         text_target: Any = None,
+        text_pair_target: Any = None,
         *,
         add_special_tokens: bool = True,
         padding: bool | str = False,
@@ -162,6 +163,7 @@ class Tokenizer(Vocabulary):
                             or a list of such lists
         text_pair           the second text, or as many as there are in `text`
         text_target         texts of the labels: their ids come back under "labels" (alone: as "input_ids")
+        text_pair_target    their second texts
         add_special_tokens  [CLS], [SEP], <s> … around the texts
         padding             True or "longest": to the longest row; "max_length"; False or "do_not_pad"
         truncation          True or "longest_first": shorten the longer text first; "only_first"; "only_second"; False.
@@ -183,11 +185,15 @@ class Tokenizer(Vocabulary):
         if text.__class__ is str and not (
             text_pair is not None
             or text_target is not None
+            or text_pair_target is not None
             or padding
             or truncation
             or max_length is not None
             or stride
             or is_split_into_words
+            or pad_to_multiple_of is not None
+            or padding_side is not None
+            or truncation_side is not None
             or return_tensors is not None
             or return_token_type_ids is not None
             or return_attention_mask is not None
@@ -210,9 +216,10 @@ class Tokenizer(Vocabulary):
         if unknown:
             name = next(iter(unknown))
             raise OptionError(f"The tokenizer call has no argument {name!r}.{nearest(name, names)}")
-        if text_target is not None:
+        if text_target is not None or text_pair_target is not None:
             given = locals()
-            return self._with_labels(text, text_pair, text_target, {name: given[name] for name in names})
+            targets = text_target, text_pair_target
+            return self._with_labels(text, text_pair, targets, {name: given[name] for name in names})
         kind = pad.framework(return_tensors)
         inputs = Inputs.of(text, text_pair, words=is_split_into_words)
         frame = self.engine.frame(inputs.sequences, special=add_special_tokens)
@@ -276,8 +283,8 @@ class Tokenizer(Vocabulary):
             batch["offset_mapping"] = [row.offsets for row in rows.encodings()]
         return batch
 
-    def _with_labels(self, text: Any, text_pair: Any, target: Any, arguments: dict[str, Any]) -> BatchEncoding:
-        labels = self(target, **arguments)
+    def _with_labels(self, text: Any, text_pair: Any, targets: Any, arguments: dict[str, Any]) -> BatchEncoding:
+        labels = self(*targets, **arguments)
         if text is None:
             return labels
         batch = self(text, text_pair, **arguments)
@@ -395,6 +402,9 @@ class Tokenizer(Vocabulary):
     ) -> list[str]:
         """The texts of many rows of ids."""
         rows = [id_list(row) for row in sequences]
+        for place, row in enumerate(rows):
+            if row and not isinstance(row[0], int):
+                raise TokenizerError(f"Row {place} holds {row[0]!r:.60} where ids are; flatten lists that are deeper.")
         texts = self.engine.decode_batch(rows, skip_special=skip_special_tokens)
         return [clean_up(text) for text in texts] if self.cleans(clean_up_tokenization_spaces) else texts
 
