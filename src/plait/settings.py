@@ -101,12 +101,18 @@ def hubs() -> tuple[str, ...]:
 
 def huggingface_endpoint() -> str:
     """Address of the Hugging Face hub or of the mirror in its place; it may carry a path prefix."""
-    return os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    return _address("HF_ENDPOINT", "https://huggingface.co")
 
 
 def modelscope_endpoint() -> str:
     """Address of the ModelScope hub or of the mirror in its place."""
-    return os.environ.get("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn").rstrip("/")
+    return _address("MODELSCOPE_ENDPOINT", "https://www.modelscope.cn")
+
+
+def _address(variable: str, default: str) -> str:
+    """The address in a variable; `hf-mirror.com` alone means https://hf-mirror.com, and an empty one is none."""
+    text = os.environ.get(variable, "").strip().rstrip("/") or default
+    return text if "://" in text else f"https://{text}"
 
 
 def huggingface_cache() -> Path:

@@ -280,6 +280,17 @@ def test_json_that_is_not_in_its_encoding_is_named(read: Any, lines: str) -> Non
         read("json", lines.encode("gbk"))
 
 
+def test_half_a_character_is_named_where_it_is(read: Any) -> None:
+    with pytest.raises(
+        DataError, match=r"column 'a', row 1: '\\ud83d' holds half of a character .* Repair it: text\.enc"
+    ):
+        read("json", '{"a": "x"}\n{"a": "\\ud83d"}\n')
+    with pytest.raises(DataError, match=r"column 'b', row 0: .*ud83d.* holds half of a character"):
+        Dataset.from_dict({"a": ["x"]}).map(lambda row: {"b": {"c": ["\ud83d"]}})
+    repaired = "\ud83d!".encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    assert Dataset.from_dict({"a": [repaired]})[0] == {"a": "\ufffd!"}
+
+
 def test_json_lists_of_nothing_but_nulls(read: Any) -> None:
     # Arrow's parser gives such lists without their items
     assert read("json", '{"a": [null, null]}\n{"a": null}\n')["a"] == [[None, None], None]

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from fake_hub import FakeHub
 
+from plait import settings
 from plait.errors import HubError, IntegrityError, NotFoundError, OfflineError, OptionError
 from plait.hub import resolve
 from plait.hub.session import _led
@@ -621,3 +622,16 @@ def test_an_address(hub: FakeHub, cache: Path) -> None:
         resolve(f"{address}#sha256={wrong}", local_files_only=True)
     with pytest.raises(NotFoundError, match="localhost: answered 404: there is no such repository or file"):
         resolve(f"{address}x#sha256={wrong}")
+
+
+def test_an_address_without_a_scheme_is_https(monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, address in {
+        "hf-mirror.com": "https://hf-mirror.com",
+        "hf-mirror.com/": "https://hf-mirror.com",
+        " http://localhost:8000/hf/ ": "http://localhost:8000/hf",
+        "": "https://huggingface.co",
+    }.items():
+        monkeypatch.setenv("HF_ENDPOINT", given)
+        assert settings.huggingface_endpoint() == address
+    monkeypatch.setenv("MODELSCOPE_ENDPOINT", "modelscope.ai")
+    assert settings.modelscope_endpoint() == "https://modelscope.ai"

@@ -33,6 +33,8 @@ def to_arrow(values: Any, *, feature: FeatureType | None = None, column: str = "
     try:
         array = natural(values)
         return array if feature is None else cast(array, arrow_of(feature))
+    except UnicodeEncodeError as error:
+        raise _half_a_character(values, column, first_row) from error
     except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError, TypeError) as error:
         if feature is not None:
             return _one_type(values, arrow_of(feature), column, first_row)
@@ -270,6 +272,22 @@ def _one_type(values: Any, kind: pa.DataType, column: str, first_row: int) -> An
                 f"does not fit the declared type {kind}."
             ) from error
     return pa.concat_arrays(parts) if parts else pa.array([], type=kind)
+
+
+def _half_a_character(values: Any, column: str, first_row: int) -> DataError:
+    """The error for text that no encoding writes: one half of a pair that stands for an emoji, say."""
+    for index, value in enumerate(values):
+        try:
+            pa.array([value])
+        except UnicodeEncodeError:
+            place, shown = _place(column, first_row + index), f"{value!r:.100}"
+            break
+    else:
+        place, shown = _place(column), "a value"
+    return DataError(
+        f"{place}: {shown} holds half of a character (a lone surrogate), which no text can. Repair it: "
+        "text.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')."
+    )
 
 
 def _no_common_type(values: Any, column: str, first_row: int) -> DataError:

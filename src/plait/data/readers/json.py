@@ -204,7 +204,7 @@ class JsonReader(Reader):
             try:
                 block[name] = to_arrow(values, column=name, first_row=first_row)
             except DataError as error:
-                if self.on_mixed_types is None:
+                if self.on_mixed_types is None or isinstance(error.__cause__, UnicodeEncodeError):
                     raise DataError(f"{path}: {error}") from error
                 block[name] = values
         return block
