@@ -216,8 +216,9 @@ class Dataset(Described):
                     raise missing_column(name, self.features)
             if output_all_columns and kind_named(type) in TABLES and {*self.features} - {*chosen}:
                 raise OptionError(f"output_all_columns needs rows that are dicts, but those of {type!r} are tables.")
-        self.format_ = Format(kind_named(type), chosen, output_all_columns, format_kwargs)
-        self._formatter, self._read_row = formatter_of(self.format_), None
+        format = Format(kind_named(type), chosen, output_all_columns, format_kwargs)
+        self._formatter, self._read_row = formatter_of(format), None
+        self.format_ = format
 
     def with_format(
         self,

@@ -7,7 +7,7 @@ How features are written as JSON and read from Arrow schemas is in `schema.py`.
 
 from __future__ import annotations
 
-from collections import abc
+from collections import Counter, abc
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,17 +108,22 @@ class ClassLabel(Feature):
         if names_file is not None:
             lines = Path(names_file).read_text(encoding="utf-8").splitlines()
             names = [line.strip() for line in lines if line.strip()]
+        if isinstance(names, str):
+            raise OptionError(f"names must be a list of names, but is the text {names!r}.")
         if names is None:
-            if num_classes is None:
+            if num_classes is None or num_classes < 0:
                 raise OptionError("ClassLabel needs names, names_file or num_classes.")
             names = [str(index) for index in range(num_classes)]
         elif num_classes is not None and num_classes != len(names):
             raise DataError(f"ClassLabel has {len(names)} names, but num_classes={num_classes}.")
         names = [str(name) for name in names]
-        if repeated := sorted({name for name in names if names.count(name) > 1}):
+        numbers = {name: number for number, name in enumerate(names)}
+        if len(numbers) < len(names):
+            repeated = sorted(name for name, count in Counter(names).items() if count > 1)
             raise DataError(f"ClassLabel names must differ, but these are repeated: {repeated}.")
         object.__setattr__(self, "names", names)
         object.__setattr__(self, "id", id)
+        object.__setattr__(self, "_numbers", numbers)  # no field: it follows from the names
 
     def __hash__(self) -> int:
         return hash(tuple(self.names))
@@ -154,11 +159,12 @@ class ClassLabel(Feature):
         return self._number(value) if isinstance(value, str) else self._checked(int(value), missing=True)
 
     def _number(self, name: str) -> int:
-        if name in self.names:
-            return self.names.index(name)
+        numbers: dict[str, int] = self.__dict__["_numbers"]
+        if name in numbers:
+            return numbers[name]
         text = name.strip()
-        if text in self.names:
-            return self.names.index(text)
+        if text in numbers:
+            return numbers[text]
         if text.removeprefix("-").isdecimal():
             return self._checked(int(text), missing=True)
         raise DataError(f"{name!r} is not a class.{nearest(name, self.names)} Classes are {_shorten(self.names)}.")

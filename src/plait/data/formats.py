@@ -61,6 +61,15 @@ _NAMES = {
     "custom": "custom",
 }
 
+# what a format may be told besides its columns
+_OPTIONS: dict[str, tuple[str, ...]] = {
+    "numpy": ("dtype", "copy"),
+    "torch": ("dtype", "device", "copy"),
+    "jax": ("dtype", "device"),
+    "tf": ("dtype",),
+    "custom": ("transform",),
+}
+
 # the formats whose batches are tables
 TABLES = frozenset({"arrow", "pandas", "polars"})
 
@@ -78,8 +87,13 @@ def kind_named(kind: str | None) -> str | None:
 
 
 def formatter_of(format: Format) -> Formatter:
-    """The formatter of a format; raises `MissingExtraError` when its library is not installed."""
+    """The formatter of a format; raises `MissingExtraError` when its library is not installed, `OptionError` for an
+    option that it does not have."""
     options = dict(format.options)
+    known = _OPTIONS.get(format.kind or "python", ())
+    for name in options:
+        if name not in known:
+            raise OptionError(f"The format {format.kind or 'python'!r} has no option {name!r}.{nearest(name, known)}")
     if format.kind is None:
         return PythonFormatter()
     if format.kind == "custom":

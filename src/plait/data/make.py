@@ -23,7 +23,7 @@ from plait.data.kinds import Json
 from plait.data.schema import as_features, feature_of, features_of
 from plait.data.table import Table
 from plait.data.writer import ColumnWriter
-from plait.errors import DataError
+from plait.errors import DataError, OptionError
 
 if TYPE_CHECKING:
     from plait.data.dataset import Dataset
@@ -45,6 +45,8 @@ def from_dict(
 
     `on_mixed_types="use_json"` stores a column whose values have no common type as `Json`; otherwise it is an error.
     """
+    if not hasattr(mapping, "items"):
+        raise DataError(f"from_dict needs columns by name, but got {type(mapping).__name__}. Rows go to from_list.")
     declared = None if features is None else as_features(features)
     if declared is not None and set(declared) != set(mapping):
         raise DataError(f"features= names the columns {list(declared)}, but the data have {list(mapping)}.")
@@ -59,6 +61,8 @@ def from_dict(
 
 
 def _column(name: str, values: Any, declared: Features | None, on_mixed_types: str | None) -> tuple[Any, FeatureType]:
+    if isinstance(values, int | float | bool | None):
+        raise DataError(f"Column {name!r} needs a list of values, but is {values!r}.")
     values = own_copy(values)  # what the caller does with an array afterwards must not change the data set
     if declared is not None:
         return to_arrow(values, feature=declared[name], column=name), declared[name]
@@ -82,7 +86,9 @@ def from_list(
     on_mixed_types: str | None = None,
 ) -> Dataset:
     """A data set in memory from rows, each a dict. The columns are those of all rows; what a row lacks is null."""
-    rows = list(mapping)
+    rows = [] if isinstance(mapping, Mapping) else list(mapping)
+    if isinstance(mapping, Mapping) or not all(isinstance(row, Mapping) for row in rows):
+        raise DataError("from_list needs rows, each a dict of values by name. Columns go to from_dict.")
     names = dict.fromkeys(chain.from_iterable(dict.fromkeys(map(tuple, rows))))  # most rows have the same names
     if features is not None:
         names = dict.fromkeys([*as_features(features), *names])
@@ -106,8 +112,18 @@ def from_generator(
     Columns beyond 64 MB lie in unnamed files, so rows are never all in memory.
     """
     no_effect("from_generator", ignored)
+    need_function(generator)
     declared = None if features is None else as_features(features)
     return from_rows(cls, generator(**dict(gen_kwargs or {})), declared, info=info, split=split)
+
+
+def need_function(generator: Any) -> None:
+    """Raise `OptionError` for what a generator yields, or is, in place of the function that makes it."""
+    if not callable(generator):
+        raise OptionError(
+            f"from_generator needs a function that yields rows, but got {type(generator).__name__}: pass the function "
+            f"itself, and its arguments as gen_kwargs."
+        )
 
 
 def from_rows(
@@ -142,10 +158,24 @@ def from_rows(
     return cls(table, info, split=split, features=features)
 
 
-def _blocks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    iterator = iter(rows)
+def _blocks(rows: Iterable[Mapping[str, Any]]) -> Iterator[list[dict[str, Any]]]:
+    iterator = map(own_row, rows)
     while block := list(islice(iterator, _ROWS)):
         yield block
+
+
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+def own_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row that its maker may not change any more: many fill one dict, list or array for each."""
+    if not isinstance(row, Mapping):
+        raise DataError(f"A generator yields rows, each a dict of values by name, but one is {row!r:.100}.")
+    return {name: value if type(value) in _PLAIN else _own(value) for name, value in row.items()}
+
+
+def _own(value: Any) -> Any:
+    return value.copy() if isinstance(value, list | dict) else own_copy(value)
 
 
 def from_arrow_table(

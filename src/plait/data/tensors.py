@@ -24,7 +24,7 @@ _LIBRARIES = {"torch": ("torch", "all"), "jax": ("jax.numpy", "all"), "tf": ("te
 
 
 class TensorFormatter:
-    """Batches and rows of arrays of one library. `options`: `dtype`, `device` (torch, jax), `copy` (torch)."""
+    """Batches and rows of arrays of one library. `options`: `dtype`, `device` (torch, jax), `copy` (torch, NumPy)."""
 
     def __init__(self, kind: str, options: dict[str, Any]) -> None:
         self.kind = kind
@@ -103,12 +103,13 @@ class TensorFormatter:
         """A NumPy array of numbers as a tensor of the library, in the default or the chosen dtype."""
         dtype = self.options.get("dtype")
         if self.kind == "numpy":
-            return np.asarray(array, dtype=dtype if dtype is not None else _default_dtype(array.dtype))
+            made = np.asarray(array, dtype=dtype if dtype is not None else _default_dtype(array.dtype))
+            return made.copy() if self.options.get("copy") else made
         if self.kind == "torch":
             return self._torch_tensor(array, dtype)
         array = np.asarray(array, dtype=_default_dtype(array.dtype) if dtype is None else None)
         if self.kind == "jax":
-            return self.library.asarray(array, dtype=dtype)
+            return self.library.asarray(array, dtype=dtype, device=self.options.get("device"))
         return self.library.convert_to_tensor(array, dtype=dtype)
 
     def _torch_tensor(self, array: Any, dtype: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from plait.data.features import Features
 from plait.data.info import DatasetInfo
+from plait.data.make import need_function
 from plait.data.schema import as_features
 from plait.data.streams.columns import Typed
 from plait.data.streams.rows import Window
@@ -128,6 +129,7 @@ def from_generator(
     """
     from plait.data.streams.dataset import IterableDataset as Made
 
+    need_function(generator)
     source = GeneratorSource(tuple(argument_shards(dict(gen_kwargs or {}))), generator)
     link = source if features is None else Typed(source, as_features(features))
     return Made(link, info, split=split)

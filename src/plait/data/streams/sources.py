@@ -13,6 +13,7 @@ import numpy as np
 
 from plait.data.features import Features, FeatureType, arrow_of
 from plait.data.kinds import Json
+from plait.data.make import own_row
 from plait.data.schema import feature_of
 from plait.data.streams.block import Block, Columns, Rows, typed
 from plait.data.streams.chain import Pace, Position, Stream, part_of
@@ -224,8 +225,7 @@ class GeneratorSource(Source):
         pace = Pace()
         while True:
             pace.start()
-            # copied, because a generator may yield one dict again and again
-            block = [dict(row) for row in islice(rows, pace.rows)]
+            block = [*map(own_row, islice(rows, pace.rows))]
             pace.stop()
             if not block:
                 return
