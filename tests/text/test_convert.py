@@ -166,6 +166,7 @@ def test_llama_model_file(tmp_path: Path) -> None:
     assert ours.tokenize("</s>a") == ["</s>", "▁a"]
     (tmp_path / "tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer", "legacy": false}')
     assert Tokenizer.from_folder(tmp_path).tokenize("</s>a") == ["</s>", "a"]
+    assert Tokenizer.from_folder(tmp_path, legacy=True).tokenize("</s>a") == ["</s>", "▁a"]
     with_end = Tokenizer.from_folder(tmp_path, add_bos_token=False, add_eos_token=True)
     assert with_end("")["input_ids"] == [2]
 

@@ -93,6 +93,15 @@ def test_case_where_there_is_no_choice(chat: Tokenizer, tmp_path: Path, caplog: 
     assert "do_lower_case has no effect: this BPE tokenizer has a rule of its own." in caplog.text
 
 
+def test_older_names_and_what_has_no_effect(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(folder / "tokenizer_config.json", {"max_len": 9})
+    own = Tokenizer.from_folder(folder, legacy=False, verbose=False)
+    assert own.model_max_length == 9
+    assert "legacy has no effect" in caplog.text
+    assert "verbose has no effect" in caplog.text
+    assert Tokenizer.from_folder(folder, max_len=7).model_max_length == 7
+
+
 def test_tokens_around_a_text_can_be_asked_for(folder: Path) -> None:
     own = Tokenizer.from_folder(folder, bos_token="[MASK]", add_bos_token=True)
     assert own("a", "b") == {"input_ids": [103, 1037, 103, 1038], "attention_mask": [1] * 4}

@@ -49,7 +49,9 @@ LETTERS = {
     "strip_accents": "strip_accents",
 }
 RULES = (*LETTERS, "add_prefix_space")
-OVERRIDES = (*ROLES, *SETTINGS, *ADDITIONAL, *FRAME, *RULES, "tokenizer_class", "model_type", "name_or_path")
+WITHOUT_EFFECT = ("legacy", "from_slow", "verbose")  # "legacy" has one on Llama's sentencepiece models
+NAMES = ("tokenizer_class", "model_type", "name_or_path")
+OVERRIDES = (*ROLES, *SETTINGS, "max_len", *ADDITIONAL, *FRAME, *RULES, *NAMES)
 
 
 def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokenizer:
@@ -63,16 +65,18 @@ def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokeniz
     Raises `NotFoundError` when there is no tokenizer, `TokenizerError` for files that contradict each other or cannot
     be read, `OptionError` for an override that does not exist.
     """
-    check_overrides(overrides)
     config = {**read_json(folder / "tokenizer_config.json")}
     if not config.get("added_tokens_decoder"):
         config |= read_json(folder / "special_tokens_map.json")
     if (template := chat_templates(folder)) is not None:
         config["chat_template"] = template
     config |= overrides
+    if config.get("max_len") is not None:  # the older name
+        config.setdefault("model_max_length", config["max_len"])
     names = config.get("tokenizer_class"), config.get("model_type") or _model_type(folder)
-    kind, engine = family(*names), _engine(folder, config, name_of(*names))
-    converted = not (folder / "tokenizer.json").is_file()
+    kind, converted = family(*names), not (folder / "tokenizer.json").is_file()
+    check_overrides(overrides, legacy=converted and kind in (FAMILIES["llama"], FAMILIES["gemma"]))
+    engine = _engine(folder, config, name_of(*names))
     # of the formats that are converted, sentencepiece's ALBERT knows of case as well
     asked = {} if kind is FAMILIES["albert"] and converted else overrides
     set_rules(engine, overrides if kind is UNKNOWN else config, asked=asked)
@@ -83,10 +87,14 @@ def from_folder(folder: Path, *, fast: bool = True, **overrides: Any) -> Tokeniz
     return assemble(engine, config, kind, name=name, overrides=overrides, fast=fast)
 
 
-def check_overrides(overrides: Mapping[str, Any]) -> None:
-    """Refuse overrides that do not exist."""
+def check_overrides(overrides: Mapping[str, Any], *, legacy: bool = False) -> None:
+    """Refuse overrides that do not exist, and tell of those without effect; `legacy` says whether "legacy" has one."""
     for name in overrides:
-        if name not in OVERRIDES:
+        if name in WITHOUT_EFFECT:
+            if name == "legacy" and legacy:
+                continue
+            _log.warning("%s has no effect on a tokenizer that is loaded from its own file of rules.", name)
+        elif name not in OVERRIDES:
             raise OptionError(
                 f"A tokenizer has no setting {name!r}. Settings: {', '.join(OVERRIDES)}.{nearest(name, OVERRIDES)}"
             )
