@@ -223,6 +223,31 @@ def test_loaded_models_and_other_names(make: Make) -> None:
     assert set(ALIASES.values()) <= set(TASKS)
 
 
+def test_the_task_follows_from_the_model(make: Make, decoder: Path) -> None:
+    folder = make("BertForSequenceClassification")
+    found = pipeline(model=folder, framework="pt", use_fast=False)
+    assert found(TEXTS[0]) == pipeline("text-classification", folder)(TEXTS[0])
+    assert found.tokenizer.is_fast is False
+    loaded = pipeline(model=AutoModelForSequenceClassification.from_pretrained(folder), tokenizer=folder)
+    assert loaded(TEXTS[0]) == found(TEXTS[0])
+    kinds = {
+        "BertForMaskedLM": "FillMaskPipeline",
+        "BertForTokenClassification": "TokenClassificationPipeline",
+        "BertForQuestionAnswering": "QuestionAnsweringPipeline",
+        "BertModel": "FeatureExtractionPipeline",
+    }
+    assert {kind: type(pipeline(model=make(kind))).__name__ for kind in kinds} == kinds
+    assert type(pipeline(model=decoder)).__name__ == "TextGenerationPipeline"
+    with pytest.raises(
+        OptionError, match=r"does not say what it is for\. Name the task, one of feature-extraction, fill"
+    ):
+        pipeline(model=make("BertForMultipleChoice"))
+    with pytest.raises(OptionError, match=r"pipeline\(\) needs a task, such as 'text-generation', a model, or both"):
+        pipeline()
+    with pytest.raises(OptionError, match="framework must be 'pt', but is 'tf'"):
+        pipeline(model=folder, framework="tf")
+
+
 def test_errors_name_the_cause(make: Make, decoder: Path) -> None:
     with pytest.raises(OptionError, match="no pipeline for 'text-clasification'. Did you mean 'text-classification'"):
         pipeline("text-clasification", "x")

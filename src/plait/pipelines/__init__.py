@@ -59,11 +59,34 @@ def task_of(name: str) -> Task:
     return found
 
 
+def task_for(model: Any, **source: Any) -> str:
+    """The task that a loaded model, or the configuration of a reference, was made for.
+
+    Raises OptionError when it does not say, or there is no pipeline for that.
+    """
+    from plait.models import auto
+    from plait.models.registry import family_of
+
+    config = getattr(model, "config", None) or auto.AutoConfig.from_pretrained(model, **source)
+    heads = family_of(config.model_type, label=config.label).HEADS
+    named = {task: getattr(auto, row.model).task for task, row in TASKS.items()}
+    made = {getattr(model, "task", None)} if hasattr(model, "task") else set(config.get("architectures") or ())
+    for task, head in named.items():
+        if head in made or (head in heads and heads[head].architecture in made):
+            return task
+    raise OptionError(
+        f"{model if isinstance(model, str) else config.label} does not say what it is for. Name the task, one of "
+        f"{', '.join(sorted([*TASKS, *ALIASES]))}."
+    )
+
+
 def pipeline(
-    task: str,
+    task: str | None = None,
     model: Any = None,
     *,
     tokenizer: Any = None,
+    framework: str | None = None,
+    use_fast: bool = True,
     device: Any = None,
     revision: str | None = None,
     dtype: Any = None,
@@ -74,13 +97,22 @@ def pipeline(
     model_kwargs: dict[str, Any] | None = None,
     **options: Any,
 ) -> Pipeline:
-    """The pipeline of `task`, ready to call with texts.
+    """The pipeline of `task`, by default the one that the model was made for, ready to call with texts.
 
-    `model` is a reference or a loaded model; `tokenizer` likewise, by default the model's. `device`: "cpu", "cuda", or
+    `model` is a reference or a loaded model; `tokenizer` likewise, by default the model's; `use_fast` as
+    `AutoTokenizer` takes it. `framework` is "pt", the only one. `device`: "cpu", "cuda", or
     the number of a GPU, -1 for none. `revision`, `dtype` (or `torch_dtype`), `device_map`, `token` and `model_kwargs`
     go to `from_pretrained`; `options` become defaults of each call. Raises OptionError for an unknown task or option,
     and when no model is named.
     """
+    if framework not in (None, "pt"):
+        raise OptionError(f"framework must be 'pt', but is {framework!r}: models here are torch's.")
+    source = {"revision": revision, "token": token, "trust_remote_code": trust_remote_code or None}
+    source = {name: value for name, value in source.items() if value is not None}
+    if task is None and model is not None:
+        task = task_for(model, **source)
+    if task is None:
+        raise OptionError("pipeline() needs a task, such as 'text-generation', a model, or both.")
     row = task_of(task)
     if _DIRECTION.fullmatch(task):
         options = {"direction": task, **options}
@@ -88,8 +120,6 @@ def pipeline(
         raise OptionError(f"pipeline({task!r}) needs a model: model='org/name', a folder, or a loaded model.")
     from plait.models import auto
 
-    source = {"revision": revision, "token": token, "trust_remote_code": trust_remote_code or None}
-    source = {name: value for name, value in source.items() if value is not None}
     loading = {**source, "dtype": dtype, "torch_dtype": torch_dtype, "device_map": device_map, **(model_kwargs or {})}
     loading = {name: value for name, value in loading.items() if value is not None}
     if isinstance(model, str) or hasattr(model, "__fspath__"):
@@ -101,7 +131,7 @@ def pipeline(
     if tokenizer is None:
         raise OptionError("A loaded model does not know its tokenizer: pass tokenizer=… as well.")
     if isinstance(tokenizer, str) or hasattr(tokenizer, "__fspath__"):
-        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer, **source)
+        tokenizer = auto.AutoTokenizer.from_pretrained(tokenizer, use_fast=use_fast, **source)
     made = getattr(importlib.import_module(f"plait.pipelines.{row.module}"), row.pipeline)
     result: Pipeline = made(model, tokenizer, device=device, **options)
     return result
