@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-
 import pytest
 import torch
 from torch import Tensor, nn
@@ -11,7 +9,7 @@ from torch.nn import functional
 
 from plait.errors import OptionError
 from plait.weights import quantise
-from plait.weights.quantise import GROUP, Int4, Int8, Matrix, Prepacked, QuantisedLinear, check_kind, quantised
+from plait.weights.quantise import GROUP, Int4, Int8, Matrix, QuantisedLinear, check_kind, quantised
 
 # Whole blocks of the kernel, parts of blocks, fewer than one, and rows of an odd number of groups.
 SHAPES = [(128, 64), (192, 96), (48, 32), (7, 160), (130, 64)]
@@ -136,44 +134,13 @@ def test_bytes() -> None:
     assert sizes == [128 * 64 + 2 * 128, 128 * 64 // 2 + 4 * 128 * 2]
 
 
-@pytest.mark.parametrize("kind", [Int8, Int4, Prepacked])
+@pytest.mark.parametrize("kind", [Int8, Int4])
 def test_a_model_of_another_dtype_has_the_same_matrix(kind: type[Matrix]) -> None:
     model, x = nn.Sequential(kind(drawn((128, 64)))), torch.randn(100, 64)
     before = model[0].dense(torch.float32)  # type: ignore[operator]
     model.to(torch.float16).float()
     assert torch.equal(model[0].dense(torch.float32), before)  # type: ignore[operator]
     assert model(x[:1].bfloat16()).dtype == torch.bfloat16
-
-
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("rows", [0, 1, 5, 200])
-def test_prepacked_is_the_same_product(shape: tuple[int, int], rows: int) -> None:
-    weight, x = drawn(shape).bfloat16(), torch.randn(rows, 2, shape[1]).bfloat16()
-    matrix = Prepacked(weight)
-    assert torch.equal(matrix.dense(torch.bfloat16), weight)
-    # Both add up in float32 and round once; another order of adding may round the other way.
-    size = (x.float().abs() @ weight.float().abs().T).flatten()
-    apart = (matrix(x).float() - functional.linear(x, weight).float()).abs().flatten()
-    assert (apart <= 2**-8 * size).all()
-    assert matrix(x).shape == (rows, 2, shape[0])
-    assert copy.deepcopy(matrix) is matrix
-    assert (matrix.blocks.nbytes, list(matrix.state_dict())) == (weight.nbytes, [])
-
-
-def test_gradients_pass_prepacked_matrices() -> None:
-    matrix, x = Prepacked(drawn((128, 64))), torch.randn(3, 64).bfloat16().requires_grad_()
-    matrix(x).sum().backward()
-    expected = torch.ones(3, 128).bfloat16() @ drawn((128, 64)).bfloat16()
-    assert x.grad is not None
-    # Sums of 128 numbers up to 300, rounded to a bfloat16 once.
-    torch.testing.assert_close(x.grad, expected, rtol=2**-7, atol=2.0)
-
-
-def test_prepacking_without_one_dnn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    with pytest.raises(OptionError) as error:
-        Prepacked(torch.ones(4, 4))
-    assert str(error.value) == "prepack=True orders matrices for a CPU with oneDNN, and there is none. Leave it out."
 
 
 def test_a_linear_layer() -> None:

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from plait.console import logger
 from plait.errors import OptionError
 from plait.models.config import Config
 from plait.models.options import LoadOptions
@@ -117,17 +118,17 @@ class _AutoModel(Generic[Model]):
         Weights are drawn with the deviation `initializer_range`. Raises OptionError for arguments about files.
         """
         from plait.models.files import new_model
-        from plait.models.quantise import noted, quantise, require_bfloat16
+        from plait.models.quantise import noted, quantise
 
         own, rest = LoadOptions.split(options)
         own.check_without_files()
         config = config if isinstance(config, Config) else Config(config)
         model = new_model(changed(config, rest), task=cls.task, dtype=own.wanted_dtype(), device=own.device())
         if own.prepack:
-            require_bfloat16(model)
-        if own.form is not None:
-            quantise(model.network, own.form)
-            model.config = noted(model.config, own.form)
+            logger("models").info("prepack has no effect: new weights lie in memory of their own.")
+        if own.quantize is not None:
+            quantise(model.network, own.quantize)
+            model.config = noted(model.config, own.quantize)
         return cast("Model", model)
 
 

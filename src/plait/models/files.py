@@ -32,8 +32,6 @@ from plait.models.quantise import (
     noted,
     noted_kind,
     quantise,
-    require_bfloat16,
-    require_unordered,
     with_matrices,
 )
 from plait.models.reader import Reader
@@ -63,7 +61,7 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     Raises the errors of `AutoModel.from_pretrained`.
     """
     stored = noted_kind(config)
-    kind = agreed_kind(stored, options.form, label=snapshot.label)
+    kind = agreed_kind(stored, options.quantize, prepack=options.prepack, label=snapshot.label)
     spec = read_topology(config, task)
     checkpoint = open_checkpoint(snapshot.file or snapshot.folder, label=snapshot.label)
     if options.use_safetensors and checkpoint.format != "safetensors":
@@ -88,15 +86,13 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     source = None if options.device_map is None else Translated(checkpoint, rules)
     places = plan(network, source, rules, device_map=options.device_map, max_memory=options.max_memory, dtype=dtype)
     if kind is not None and "disk" in places.places.values():
-        _refuse_disk(stored=stored is not None, prepack=options.prepack)
-    report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=places.device)
+        _refuse_disk(stored=stored is not None)
+    report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=places.device, own=options.prepack)
     if report.new:
         for name in report.new:
             network.get_parameter(name).requires_grad_(True)  # what is new trains, whatever lies before it
         _draw(network, config, report.new, dtype=report.dtype or torch.get_default_dtype(), places=places)
     model = model_of(noted(config, kind), task=task, network=network).eval()
-    if options.prepack:
-        require_bfloat16(model)
     if options.offload_folder is not None and "disk" not in places.places.values():
         logger("models").info("offload_folder has no effect: nothing of this model lies on disk.")
     if source is not None:
@@ -133,7 +129,6 @@ def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) ->
     if any(part.is_meta for part in model.parameters()):
         where = "partly on disk" if getattr(model, "hf_device_map", None) else "on 'meta'"
         raise OptionError(f"This model is {where} and has no weights to save. Load it without a place on disk.")
-    require_unordered(model.network)
     family = family_of(model.config.model_type, label=model.config.label)
     config = noted(model.config, kind_of(model.network))
     config.update({"architectures": [family.HEADS[model.task].architecture], "dtype": model.dtype})
@@ -154,7 +149,6 @@ def reload_model(model: Pretrained, folder: Path) -> None:
         raise OptionError(
             "This model lies partly on disk, where nothing is written. Load the folder with from_pretrained instead."
         )
-    require_unordered(model.network)
     family = family_of(model.config.model_type, label=model.config.label)
     rules = with_matrices(rules_for(family, model.task, model.config), model.network)
     load_into(model.network, open_checkpoint(folder), rules)
@@ -221,9 +215,9 @@ def _fit_head(
     return Rules(*kept, *dropped, prefixes=rules.prefixes, old=rules.old), (*fresh, "head.")
 
 
-def _refuse_disk(*, stored: bool, prepack: bool) -> None:
+def _refuse_disk(*, stored: bool) -> None:
     """Raise OptionError: parts on disk are read as they lie there while they compute."""
-    why = f"`{'prepack' if prepack else 'quantize'}` makes matrices that the checkpoint does not hold, so"
+    why = "`quantize` makes matrices that the checkpoint does not hold, so"
     if stored:
         why = "Quantised matrices are put into the order of this CPU when they are read, so"
     raise OptionError(f"{why} no part can lie on disk. {'A' if stored else 'Leave it out, or a'}llow more memory.")

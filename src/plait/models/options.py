@@ -68,7 +68,7 @@ class LoadOptions:
     device_map: Any = None  # a device, "auto", "balanced", "sequential", or {part: device}; None is the CPU
     max_memory: Mapping[Any, Any] | None = None  # {device: bytes or "10GB"} for an automatic device_map
     quantize: str | None = None  # "int8" or "int4": the layers' matrices in few bits, made while they are loaded
-    prepack: bool = False  # the layers' bfloat16 matrices in the order that this CPU multiplies soonest; to infer only
+    prepack: bool = False  # weights are copied from the file to where a CPU reads them soonest
     ignore_mismatched_sizes: bool = False  # a head of another size than the file's is drawn anew
     low_cpu_mem_usage: bool | None = None  # always so
     offload_folder: str | os.PathLike[str] | None = None  # where parts on disk are kept converted, if they need it
@@ -93,7 +93,7 @@ class LoadOptions:
             check_kind(self.quantize)
             if self.prepack:
                 raise OptionError(
-                    "Quantised matrices have an order of their own: give quantize= or prepack=, not both."
+                    "Quantised matrices are made in memory of their own: give quantize= or prepack=, not both."
                 )
         if self.attn_implementation not in (None, *_ATTENTIONS):
             raise OptionError(
@@ -161,11 +161,6 @@ class LoadOptions:
             proxies=self.proxies,
             token=None if token is True else token,  # True: the one of the environment, which is the default
         )
-
-    @property
-    def form(self) -> str | None:
-        """The form of the layers' matrices: a kind of `plait.models.quantise`, None for the usual one."""
-        return "prepacked" if self.prepack else self.quantize
 
     def wanted_dtype(self) -> torch.dtype | None:
         """The dtype to convert weights to, or None to keep the file's."""

@@ -1,5 +1,5 @@
-"""Which parts of a network are quantised or prepacked, complete: surgery on any family, before or after its weights are
-there, what files hold of it, and back.
+"""Which parts of a network are quantised, complete: surgery on any family, before or after its weights are there, what
+files hold of it, and back.
 
 Replaced are the matrices of the layers: projections of attention, MLPs, experts. Left as they are: embeddings, heads
 (which often share the embedding's numbers), poolers, norms, biases, and routers, whose choices hang on small
@@ -22,22 +22,21 @@ from plait.models.config import Config
 from plait.nn.linear import Linear
 from plait.nn.moe import Experts
 from plait.nn.stack import Stack
-from plait.weights.quantise import KINDS, Matrix, Prepacked, QuantisedLinear, check_kind, quantised
+from plait.weights.quantise import KINDS, Matrix, QuantisedLinear, check_kind, quantised
 from plait.weights.rules import Rules, rename
 
 NOTE = "quantization_config"
 
 
 def quantise(network: nn.Module, kind: str) -> None:
-    """Replace the matrices of the layers by those of `kind`, "int8", "int4" or "prepacked", in place.
+    """Replace the matrices of the layers by those of `kind`, "int8" or "int4", in place.
 
     Those on "meta" are made while a load fills them, so that memory never holds the model twice. int4 takes rows
     of whole groups of 32; others become int8. No gradient reaches them; that the parameters left train without them is
     for the caller to ask, and until then nothing does. Raises OptionError for another kind, and for a network that is
     quantised.
     """
-    if kind != "prepacked":
-        check_kind(kind)
+    check_kind(kind)
     for matrix in _matrices(network):
         raise OptionError(f"The weights of this model are {matrix.title}. Load it once, with the kind that you want.")
     for stack in [part for part in network.modules() if isinstance(part, Stack)]:
@@ -88,15 +87,6 @@ def _matrices(network: nn.Module) -> Iterator[Matrix]:
     return (part for part in network.modules() if isinstance(part, Matrix))
 
 
-def require_unordered(network: nn.Module) -> None:
-    """Raise OptionError for a prepacked network: its numbers lie as one CPU wants them, which is no format of files."""
-    for part in _matrices(network):
-        if isinstance(part, Prepacked):
-            raise OptionError(
-                f"The weights of this model are {part.title}. Load it without prepack= to save or to fill it."
-            )
-
-
 # -- in files ----------------------------------------------------------------------------------------------------------
 
 
@@ -126,11 +116,11 @@ def noted(config: Config, kind: str | None) -> Config:
     return Config(values, label=config.label)
 
 
-def agreed_kind(stored: str | None, wanted: str | None, *, label: str) -> str | None:
-    """The kind to load as. Raises OptionError when a file is quantised and another kind is `wanted` of it."""
-    if stored is None or wanted in (None, stored):
+def agreed_kind(stored: str | None, wanted: str | None, *, prepack: bool, label: str) -> str | None:
+    """The kind to load as. Raises OptionError when a file is quantised and another kind, or none, is `wanted` of it."""
+    if stored is None or (wanted in (None, stored) and not prepack):
         return stored or wanted
-    asked = "prepack=True" if wanted == "prepacked" else f"quantize={wanted!r}"
+    asked = "prepack=True" if prepack else f"quantize={wanted!r}"
     raise OptionError(
         f"The weights of {label} are quantised to {stored}, and {asked} was given. Leave it out, or load the model "
         "that they were made from."
@@ -161,16 +151,6 @@ def _template(name: str) -> str:
     """With a placeholder for each index: "layers.3.x.7.numbers" is "layers.{a}.x.{b}.numbers"."""
     letters = iter(ascii_lowercase)
     return re.sub(r"(?<=\.)\d+(?=\.)", lambda _: f"{{{next(letters)}}}", name)
-
-
-def require_bfloat16(model: nn.Module) -> None:
-    """Raise OptionError for a model of another type, which prepacked matrices do not serve."""
-    dtype = next(model.parameters()).dtype
-    if dtype != torch.bfloat16:
-        raise OptionError(
-            f"prepack=True orders matrices of bfloat16, but this model is {str(dtype).removeprefix('torch.')}. Pass "
-            "dtype='bfloat16' as well, or leave it out."
-        )
 
 
 class QuantisedExperts(nn.Module):

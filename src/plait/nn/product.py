@@ -97,7 +97,7 @@ class _Turned(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
         # (N, O) @ (O, I) -> (N, I), laid out as the vectors were: what is computed with both then runs along memory
-        rows = gradients[0].t() @ weight
+        rows = gradients[0].t().contiguous() @ weight
         return (rows.t().contiguous() if ctx.columns else rows.t()), None, None
 
 

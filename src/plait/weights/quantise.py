@@ -1,11 +1,10 @@
-"""Matrices in forms that a CPU multiplies sooner, complete: int8 with a factor per row, int4 with a factor and an
-offset per group of 32, and bfloat16 in the order in which this CPU reads it.
+"""Matrices in few bits, which a CPU multiplies sooner, complete: int8 with a factor per row, and int4 with a factor and
+an offset per group of 32.
 
 Only weights are quantised; what is multiplied stays floating. For few rows of input, as in decoding, ATen's kernels
 read the small numbers as they lie: on a CPU that is bound by memory, and half the bytes are half the time. For many
 rows the matrix is made dense and multiplied as usual. The kernels take bfloat16, so few rows of float32 are rounded to
 it; many are not. Factors and offsets are rounded to bfloat16 before the numbers are: both ways see the same matrix.
-Prepacked bfloat16 holds the numbers as they are, and spares ATen to reorder them in every call.
 
 A state dict, and with it a file, holds few-bit numbers row by row, whatever order this CPU reads them in. A matrix made
 of one on "meta" has no numbers yet: a load brings them.
@@ -197,41 +196,6 @@ class Int4(Matrix):
         return y
 
 
-class Prepacked(Matrix):
-    """bfloat16 numbers in the order in which this CPU multiplies them.
-
-    Gradients pass, slowly: the usual order is then made anew. Raises OptionError where there is no such order.
-    """
-
-    title = "ordered for this CPU"
-    blocks: Tensor
-
-    def __init__(self, weight: Tensor) -> None:
-        """From a floating matrix (O, I)."""
-        super().__init__(weight)
-        if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-            raise OptionError("prepack=True orders matrices for a CPU with oneDNN, and there is none. Leave it out.")
-        # The number of rows of input is a hint; the order serves any.
-        blocks = torch.ops.mkldnn._reorder_linear_weight(weight.to(torch.bfloat16).contiguous(), 128)
-        self.register_buffer("blocks", blocks, persistent=False)
-
-    def dense(self, dtype: torch.dtype) -> Tensor:
-        return self.blocks.to_dense().to(dtype)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., I) bfloat16 -> (..., O); gradients reach `x` and never the matrix."""
-        if x.numel() == 0 or (torch.is_grad_enabled() and x.requires_grad):
-            return self.many_rows(x)
-        y: Tensor = torch.ops.mkldnn._linear_pointwise(x, self.blocks, None, "none", [], "")
-        return y
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        return self
-
-    def __deepcopy__(self, memo: dict[int, object]) -> Self:
-        return self  # nothing in it changes
-
-
 KINDS: dict[str, Callable[[Tensor], Matrix]] = {"int8": Int8, "int4": Int4}
 
 
@@ -242,9 +206,7 @@ def check_kind(kind: str) -> None:
 
 
 def quantised(weight: Tensor, kind: str) -> Matrix:
-    """A matrix (O, I) in the named kind, "prepacked" or in int8 where its rows are no whole groups of int4."""
-    if kind == "prepacked":
-        return Prepacked(weight)
+    """A matrix (O, I) in the named kind, or in int8 where its rows are no whole groups of int4."""
     return Int8(weight) if kind == "int8" or weight.shape[1] % GROUP else Int4(weight)
 
 
