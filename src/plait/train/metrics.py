@@ -322,14 +322,19 @@ _SPELLINGS = {"r_squared": "r2", "r2_score": "r2", "mean_absolute_error": "mae",
 
 def load_metric(name: str, config_name: str | None = None) -> Metric:
     """The metric called `name`, empty: accuracy, f1, precision, recall, matthews_correlation; mae, mse, rmse, r2,
-    pearsonr. Raises `OptionError` for a name that is not one, or with a configuration.
+    pearsonr; and seqeval, of tagged entities. Raises `OptionError` for a name that is not one, or with a configuration.
     """
     if config_name is not None:
         raise OptionError(
             f"load_metric({name!r}, {config_name!r}): metrics have no configurations. Load each that you want by its "
-            f"own name; there are {', '.join(METRICS)}."
+            f"own name; there are {', '.join(METRICS)}, seqeval."
         )
+    if name == "seqeval":
+        from plait.train.entities import Entities
+
+        return Entities()
     key = _SPELLINGS.get(name, name)
     if key not in METRICS:
-        raise OptionError(f"there is no metric {name!r}; there are {', '.join(METRICS)}.{nearest(name, METRICS)}")
+        known = [*METRICS, "seqeval"]
+        raise OptionError(f"there is no metric {name!r}; there are {', '.join(known)}.{nearest(name, known)}")
     return METRICS[key]()
