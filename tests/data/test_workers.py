@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import logging
 import operator
@@ -10,7 +11,9 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
+from multiprocessing import Pipe
 from pathlib import Path
 from typing import Any
 
@@ -257,10 +260,58 @@ def test_a_cache_that_cannot_be_written_is_no_obstacle(
     assert said.endswith("), so the folder for temporary files is used")
 
 
-def test_a_worker_imports_nothing_heavy() -> None:
-    code = "import sys, plait.data.workers, plait.data.dataset; print('torch' in sys.modules, 'pandas' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert found.stdout.split() == ["False", "False"]
+def test_a_worker_imports_what_it_needs_only(tmp_path: Path) -> None:
+    script = tmp_path / "modules.py"
+    script.write_text(
+        "import sys\n"
+        "from plait.data import Dataset\n"
+        "def modules(row):\n"
+        "    import sys\n"
+        "    return {'modules': [*sys.modules]}\n"
+        "print(*Dataset.from_dict({'a': [1, 2]}).map(modules, num_proc=2)['modules'][0])\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=True)
+    found = set(done.stdout.split())
+    assert {"pyarrow", "cloudpickle", "plait.data.apply"} <= found
+    assert not {"torch", "pandas", "rich", "pyarrow.compute", "plait.data.dataset"} & found
+
+
+def test_functions_see_the_format_in_a_worker_too(stored: Dataset) -> None:
+    few = stored.select(range(4)).with_format("numpy", columns=["a"])
+    assert few.map(lambda row: {"kind": type(row["a"]).__name__, "b": row["a"] + 1}, num_proc=2).with_format(None)[
+        :
+    ] == {"a": [0, 1, 2, 3], "t": few.with_format(None)["t"][:], "kind": ["int64"] * 4, "b": [1, 2, 3, 4]}
+    shown = stored.select(range(4)).with_transform(lambda batch: {"a": [-a for a in batch["a"]]})
+    assert shown.filter(lambda row: row["a"] < -1, num_proc=2).with_format(None)["a"][:] == [2, 3]
+
+
+def test_workers_end_at_once_when_the_others_were_enough(tmp_path: Path) -> None:
+    from plait.data import workers
+
+    starting, working = (subprocess.Popen(["sleep", "60"]) for _ in range(2))
+    here, there = Pipe()
+    nowhere: Any = None
+    pool = workers._Pool("map f", [], tmp_path, nowhere, by_rank=None)
+    pool.workers = [workers._Worker(0, starting, here), workers._Worker(1, working, here, ready=True)]
+    threading.Timer(0.2, working.terminate).start()
+    pool.dismiss()
+    assert starting.returncode == -signal.SIGKILL, "it was still starting"
+    assert working.returncode == -signal.SIGTERM, "it is told, and ends by itself"
+    assert there.recv() is None
+    assert not there.poll()
+    pool.end()
+
+
+def test_a_worker_without_further_pieces_ends_while_others_work(stored: Dataset, tmp_path: Path) -> None:
+    def waits(row: dict[str, Any], rank: int) -> dict[str, Any]:
+        ended = tmp_path / "ended"
+        if rank == 0:
+            atexit.register(ended.write_text, "yes")
+        while rank == 1 and not ended.exists():
+            time.sleep(0.01)
+        return {"rank": rank}
+
+    assert stored.select(range(2)).map(waits, with_rank=True, num_proc=2)["rank"][:] == [0, 1]
 
 
 def test_a_silent_worker_is_named(caplog: pytest.LogCaptureFixture, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import builtins
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from operator import is_, length_hint
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -15,16 +15,14 @@ from plait import flat
 from plait.console import Bar
 from plait.data.asynchronous import CALLS, Gather, called_for
 from plait.data.encode import natural, own_copy
-from plait.data.features import is_decoded
+from plait.data.features import Features, is_decoded
+from plait.data.formats import Format, formatter_of
 from plait.data.lazy import Block, Reader
 from plait.data.outcome import Taker
 from plait.data.returned import take_batch, take_rows
-from plait.data.table import compact
+from plait.data.table import Table, compact
 from plait.data.widen import cast
 from plait.errors import DataError
-
-if TYPE_CHECKING:
-    from plait.data.dataset import Dataset
 
 LEARNING_ROWS = 100  # of the first block: in it the reader learns which columns the function looks at
 _BATCHES = 8  # of an async function that are under way at once, at least
@@ -103,16 +101,30 @@ class Apart:
         return result
 
 
+class Shown(Protocol):
+    """What of a data set functions are shown."""
+
+    @property
+    def table(self) -> Table: ...
+
+    @property
+    def features(self) -> Features: ...
+
+    @property
+    def format_(self) -> Format: ...
+
+
 class Source:
     """The rows of a data set as functions get them: dicts decoded on demand, or, with a format, rows of that format.
 
     Functions get all columns: those that a format shows are for reading.
     """
 
-    def __init__(self, dataset: Dataset) -> None:
-        self.dataset = dataset
+    def __init__(self, dataset: Shown) -> None:
         self.plain = dataset.format_.kind is None
-        self.reader = Reader(dataset.table, dataset.features, dataset.column_names)
+        self.reader = Reader(dataset.table, dataset.features, list(dataset.table.columns))
+        self._features = dataset.features
+        self._formatter = formatter_of(dataset.format_)
 
     def block_rows(self, *, first: bool) -> int:
         """How many rows to take at once, in the first block or in one after it."""
@@ -122,23 +134,22 @@ class Source:
         """The rows of a block."""
         if self.plain:
             return self.reader.rows(block)
-        return list(self.dataset.formatter().rows(self._arrays(block), self.dataset.features))
+        return list(self._formatter.rows(self._arrays(block), self._features))
 
     def batch(self, block: Block) -> Any:
         """A block as one batch."""
         if self.plain:
             return self.reader.batch(block)
-        return self.dataset.formatter().batch(self._arrays(block), self.dataset.features)
+        return self._formatter.batch(self._arrays(block), self._features)
 
     def before(self, block: Block, name: str, *, batched: bool) -> Any:
         """One column of a block as it was handed out, before the function saw it."""
         if self.plain:
             return block.values(name)
-        formatter, features = self.dataset.formatter(), self.dataset.features
         arrays = {name: block.array(name)}
         if batched:
-            return formatter.column(arrays[name], features, name)
-        return [row[name] for row in formatter.rows(arrays, features)]
+            return self._formatter.column(arrays[name], self._features, name)
+        return [row[name] for row in self._formatter.rows(arrays, self._features)]
 
     def same(self, block: Block, name: str, values: Any, *, batched: bool) -> bool:
         """Whether a column came back as it was handed out, with nothing in it changed in place."""
@@ -161,7 +172,7 @@ class Source:
         return {name: block.array(name) for name in self.reader.names}
 
 
-def run_rows(dataset: Dataset, call: Call, outcome: Taker, rows: range, removed: list[str], progress: Bar) -> bool:
+def run_rows(dataset: Shown, call: Call, outcome: Taker, rows: range, removed: list[str], progress: Bar) -> bool:
     """Call a function for every row of a range; returns whether it returned anything."""
     source = Source(dataset)
     source.reader.begin()
@@ -184,7 +195,7 @@ def run_rows(dataset: Dataset, call: Call, outcome: Taker, rows: range, removed:
 
 
 def run_batches(
-    dataset: Dataset, call: Call, outcome: Taker, rows: range, size: int, removed: list[str], progress: Bar
+    dataset: Shown, call: Call, outcome: Taker, rows: range, size: int, removed: list[str], progress: Bar
 ) -> bool:
     """Call a function for every batch of a range of rows; returns whether it returned anything."""
     source = Source(dataset)
@@ -216,7 +227,7 @@ def _over_batches(
         yield blocks, batches, results
 
 
-def test_rows(dataset: Dataset, call: Call, size: int | None, rows: range, progress: Bar) -> Any:
+def test_rows(dataset: Shown, call: Call, size: int | None, rows: range, progress: Bar) -> Any:
     """The numbers of the rows of a range for which a function is true."""
     source = Source(dataset)
     found = []
@@ -229,7 +240,7 @@ def test_rows(dataset: Dataset, call: Call, size: int | None, rows: range, progr
         found.append(np.flatnonzero(mask) + block.start)
         progress.advance(len(block))
     chosen = np.concatenate(found) if found else np.zeros(0, dtype=np.int64)
-    return compact(chosen, len(dataset))
+    return compact(chosen, dataset.table.num_rows)
 
 
 def _tested(source: Source, call: Call, size: int | None, rows: range) -> Iterator[tuple[Block, list[Any], Any]]:

@@ -1,9 +1,9 @@
 """Rows shared out to workers, complete: what a worker is sent, what it hands back, and how that becomes one result.
 
-A worker gets a `Job` (the data set, whose columns it maps from their files, and the function) and pieces of
-neighbouring rows. Of every piece it hands back a `Share`: the new and changed columns, block by block, in an Arrow
-file, or for a filter the numbers of the rows that stay. The process that asked takes the shares in the order of the
-rows, through the same `Outcome` as if it had called the function itself; so the result does not depend on who did it.
+A worker gets a `Job` (the columns, which it maps from their files, and the function) and pieces of neighbouring rows.
+Of every piece it hands back a `Share`: the new and changed columns, block by block, in an Arrow file, or for a filter
+the numbers of the rows that stay. The process that asked takes the shares in the order of the rows, through the same
+`Outcome` as if it had called the function itself; so the result does not depend on who did it.
 """
 
 from __future__ import annotations
@@ -12,22 +12,20 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 
 from plait.console import Bar, logger
 from plait.data import cache
-from plait.data.apply import Call, run_batches, run_rows, test_rows
+from plait.data.apply import Call, Shown, run_batches, run_rows, test_rows
 from plait.data.features import Features
 from plait.data.files import open_arrow
+from plait.data.formats import Format
 from plait.data.lazy import Block
 from plait.data.outcome import Outcome, Ready, Taker, stored
 from plait.data.table import Store, Table, View
 from plait.errors import OptionError, nearest
-
-if TYPE_CHECKING:
-    from plait.data.dataset import Dataset
 
 log = logger("data")
 
@@ -53,11 +51,20 @@ def sharing_of(engine: str | None, num_proc: int | None) -> Sharing:
 
 
 @dataclass(frozen=True)
+class Columns:
+    """What functions are shown, on its way to a worker, which so imports nothing else of data sets."""
+
+    table: Table
+    features: Features
+    format_: Format
+
+
+@dataclass(frozen=True)
 class Job:
     """A map or filter, ready to travel to a worker."""
 
     operation: str
-    dataset: Dataset
+    dataset: Shown
     call: Call
     batch_size: int | None = None
     removed: tuple[str, ...] = ()
@@ -147,7 +154,7 @@ class _Record:
         self.blocks.append(Taken(range(block.start, block.stop), count, ways, gone, replaced, length))
 
 
-def take_in(share: Share, dataset: Dataset, outcome: Outcome) -> None:
+def take_in(share: Share, dataset: Shown, outcome: Outcome) -> None:
     """Take the share of a map, as if the function had been called here; its file is removed."""
     assert share.file is not None
     assert share.blocks is not None
@@ -218,15 +225,15 @@ def owner(piece: int, count: int, workers: int) -> int:
     return piece * workers // count
 
 
-def _in_files(dataset: Dataset, folder: Path) -> Dataset:
-    """The data set with every column in a file, so that workers map it instead of getting a copy each."""
+def _in_files(dataset: Shown, folder: Path) -> Columns:
+    """What functions are shown, with every column in a file, so that workers map it instead of getting a copy each."""
     moved: dict[int, Store] = {}
     columns = {}
     for name, (store, rows) in dataset.table.columns.items():
         if store.sources is None and id(store) not in moved:
             moved[id(store)] = _written(store, folder / f"column-{len(moved)}.arrow")
         columns[name] = View(moved.get(id(store), store), rows)
-    return dataset.derive(Table(columns, len(dataset)))
+    return Columns(Table(columns, dataset.table.num_rows), dataset.features, dataset.format_)
 
 
 def _written(store: Store, path: Path) -> Store:

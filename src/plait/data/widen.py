@@ -12,7 +12,6 @@ from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from plait.errors import DataError
 
@@ -110,7 +109,7 @@ def cast(array: pa.Array, kind: pa.DataType) -> pa.Array:
         pa.types.is_list(kind) or pa.types.is_large_list(kind)
     ):
         return _cast_list(array, kind)
-    return pc.cast(array, kind)
+    return array.cast(kind)
 
 
 def _cast_struct(array: Any, kind: Any) -> Any:
@@ -136,7 +135,7 @@ def _cast_list(array: Any, kind: Any) -> Any:
     )
     offset_type = pa.int64() if pa.types.is_large_list(kind) else pa.int32()
     missing = array.is_null() if array.null_count else None
-    return make(pc.cast(offsets, offset_type), cast(values, kind.value_type), type=kind, mask=missing)
+    return make(offsets.cast(offset_type), cast(values, kind.value_type), type=kind, mask=missing)
 
 
 def list_parts(array: Any) -> tuple[Any, Any]:
@@ -146,6 +145,8 @@ def list_parts(array: Any) -> tuple[Any, Any]:
     last = offsets[-1].as_py() if len(offsets) else 0
     values = array.values.slice(first, last - first)
     if first:
+        import pyarrow.compute as pc  # here: it takes as long to import as NumPy, and workers mostly do without
+
         offsets = pc.subtract(offsets, pa.scalar(first, offsets.type))
     return offsets, values
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
 
 from plait.console import Bar, bar, logger
 from plait.data.accepted import no_effect
@@ -99,6 +99,7 @@ def map(
         **({} if try_original_type else {"try_original_type": "False"}),
     }
     work = Work(
+        self,
         job=Job("map", self, call, size, tuple(removed), declared, on_mixed_types == "use_json"),
         end=len(self) - (len(self) % size if size is not None and drop_last_batch else 0),
         keep_types=bool(try_original_type),
@@ -118,6 +119,7 @@ def map(
 class Work:
     """One map, ready to run over the rows before `end`."""
 
+    dataset: Dataset
     job: Job
     end: int
     keep_types: bool
@@ -126,7 +128,7 @@ class Work:
 
     def run(self, folder: Path | None = None, suffix: str = "") -> tuple[Dataset, dict[str, str]]:
         """The resulting data set; with a folder, its new columns are files there, whose names come with it."""
-        job, dataset = self.job, self.job.dataset
+        job, dataset = self.job, self.dataset
         outcome = Outcome(
             dataset.table,
             dataset.features,
@@ -158,13 +160,13 @@ class Work:
         with closing(shares):
             for share in shares:
                 returned |= share.returned
-                take_in(share, job.dataset, outcome)
+                take_in(share, self.dataset, outcome)
         return returned
 
 
 def filter(
     self: Dataset,
-    function: Callable[..., Any] | pa.compute.Expression | None = None,
+    function: Callable[..., Any] | pc.Expression | None = None,
     with_indices: bool = False,
     *,
     with_rank: bool = False,
@@ -190,7 +192,7 @@ def filter(
     sharing = sharing_of(engine, num_proc)
     if function is None:
         return self
-    if isinstance(function, pa.compute.Expression):
+    if isinstance(function, pc.Expression):
         from plait.data.expression import rows_where
 
         return rows_of(self, rows_where(self.table, function))

@@ -7,6 +7,7 @@ that is killed, cannot start or fails ends the work with an error that names it;
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import queue
@@ -47,6 +48,7 @@ class _Worker:
     process: subprocess.Popen[bytes]
     connection: Any
     ready: bool = False
+    done: bool = False  # it was told that there is nothing more to do
     piece: int | None = None
     since: float = field(default_factory=time.monotonic)
     named: bool = False
@@ -119,8 +121,9 @@ class _Pool:
         """Hand out the pieces; yields the shares in order."""
         due = 0
         while due < len(self.parts):
-            heard = wait([worker.connection for worker in self.workers], timeout=_LOOK_SECONDS)
-            for worker in self.workers:
+            working = [worker for worker in self.workers if not worker.done]
+            heard = wait([worker.connection for worker in working], timeout=_LOOK_SECONDS)
+            for worker in working:
                 if worker.connection in heard:
                     self._listen(worker)
                 elif worker.process.poll() is not None:
@@ -156,11 +159,13 @@ class _Pool:
             for piece in self._waiting
             if self._by_rank is None or owner(piece, len(self.parts), self._by_rank) == worker.number
         ]
-        if mine:
-            worker.piece = mine[0]
-            self._waiting.remove(mine[0])
-            with suppress(OSError):  # it is gone: the next look says so
-                worker.connection.send((mine[0], self.parts[mine[0]]))
+        if not mine:
+            self._let_go(worker)
+            return
+        worker.piece = mine[0]
+        self._waiting.remove(mine[0])
+        with suppress(OSError):  # it is gone: the next look says so
+            worker.connection.send((mine[0], self.parts[mine[0]]))
 
     def _watch(self, worker: _Worker) -> None:
         """A worker that says nothing: too late in starting, or long at one block."""
@@ -191,13 +196,21 @@ class _Pool:
         raise WorkerError(f"{self.title}: {worker} {how}{at}.{advice}")
 
     def dismiss(self) -> None:
-        """Let the workers end by themselves."""
+        """Let the workers end by themselves; kill those still starting, which hold nothing of the function yet."""
         for worker in self.workers:
-            with suppress(OSError):
-                worker.connection.send(None)
+            if not worker.ready:
+                worker.process.kill()
+            elif not worker.done:
+                self._let_go(worker)
         for worker in self.workers:
             with suppress(subprocess.TimeoutExpired):
                 worker.process.wait(timeout=5)
+
+    def _let_go(self, worker: _Worker) -> None:
+        """Let one worker end, while others may go on."""
+        worker.done = True
+        with suppress(OSError):
+            worker.connection.send(None)
 
     def end(self) -> None:
         """End all workers, whatever they do."""
@@ -258,11 +271,16 @@ def _receive(connection: Any, pieces: queue.SimpleQueue[Any]) -> None:
 
 
 def _do(folder: Path, number: int, connection: Any, pieces: queue.SimpleQueue[Any]) -> None:
+    gc.disable()  # all that is imported here stays, so nobody looks for garbage in it, now and at the end
     from plait.data.asynchronous import gathering
+    from plait.data.shares import Job
 
-    connection.send(("started", None))  # what follows may take long: a function may hold a whole model
     cloudpickle = require("cloudpickle", extra="all", purpose="read what the parent sends")
-    job: Job = cloudpickle.loads((folder / "job").read_bytes())  # the parent wrote it a moment ago
+    gc.freeze()
+    gc.enable()
+    connection.send(("started", None))  # what follows may take long: a function may hold a whole model
+    job = cloudpickle.loads((folder / "job").read_bytes())  # the parent wrote it a moment ago
+    assert isinstance(job, Job)
     connection.send(("ready", None))
     progress = _Told(connection)
     with gathering(job.call.function) as gather:
