@@ -16,6 +16,7 @@ import pytest
 import soundfile
 from PIL import Image as Pillow
 
+from plait import data as plait
 from plait.data import Audio, ClassLabel, Image, List, Value, load_dataset
 from plait.errors import DataError, IntegrityError, NotFoundError
 
@@ -325,3 +326,55 @@ def test_webdataset_pickled_arrays_are_refused(tmp_path: Path) -> None:
     (tmp_path / "b.tar").write_bytes(b"no tar" * 200)
     with pytest.raises(DataError, match="b.tar is not a tar archive that can be read"):
         load_dataset("webdataset", data_files=str(tmp_path / "b.tar"), keep_in_memory=True)
+
+
+# --- single pictures and sounds ---
+
+
+def photo(orientation: int | None) -> bytes:
+    exif = Pillow.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    made = Pillow.new("RGB", (6, 4), (250, 0, 0))
+    made.paste((0, 0, 250), (0, 0, 3, 4))
+    made.save(stream := io.BytesIO(), "JPEG", exif=exif, quality=95)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("orientation", [None, 1, 3, 6, 8])
+def test_photographs_are_upright(orientation: int | None) -> None:
+    ours, theirs = (
+        library.Dataset.from_dict({"i": [photo(orientation)]}, features=library.Features({"i": library.Image()}))[0][
+            "i"
+        ]
+        for library in (plait, datasets)
+    )
+    assert ours.size == theirs.size == ((4, 6) if orientation in (6, 8) else (6, 4))
+    np.testing.assert_array_equal(np.asarray(ours), np.asarray(theirs))
+
+
+@pytest.mark.parametrize("kind", ["bool", "uint8", "uint16", "int32", "float32"])
+def test_deep_arrays_are_pictures(kind: str) -> None:
+    array = np.array([[0, 1, 0], [1, 0, 1]], dtype=kind) * np.array(1 if kind == "bool" else 100, dtype=kind)
+    ours, theirs = (
+        np.asarray(library.Dataset.from_dict({"i": [array]}, features=library.Features({"i": library.Image()}))[0]["i"])
+        for library in (plait, datasets)
+    )
+    np.testing.assert_array_equal(ours, theirs)
+    np.testing.assert_array_equal(ours, array)
+
+
+def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
+    write(tmp_path, {"cut.jpg": photo(None)[:300], "no.png": b"text", "no.wav": b"text"})
+
+    def first(feature: Any, value: Any) -> Any:
+        return plait.Dataset.from_dict({"x": [value]}, features=plait.Features({"x": feature}))[0]
+
+    with pytest.raises(DataError, match=r"^A picture of 4 bytes has no format that is known\.$"):
+        first(Image(), b"text")
+    with pytest.raises(DataError, match=rf"^{tmp_path / 'no.png'} has no format that is known\.$"):
+        first(Image(), str(tmp_path / "no.png"))
+    with pytest.raises(DataError, match=rf"^{tmp_path / 'cut.jpg'} cannot be read: "):
+        first(Image(), str(tmp_path / "cut.jpg"))
+    with pytest.raises(DataError, match=rf"^{tmp_path / 'no.wav'} cannot be read: Format not recognised"):
+        first(Audio(), str(tmp_path / "no.wav"))

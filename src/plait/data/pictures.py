@@ -21,6 +21,9 @@ _STORED = pa.struct([pa.field("bytes", pa.binary()), pa.field("path", pa.string(
 _FIELDS: dict[str, FeatureType] = {"bytes": Value("binary"), "path": Value("string")}
 
 
+_ORIENTATION = 0x0112  # of EXIF: how the camera was held
+
+
 def how_to_hold(value: Any) -> str:
     """The end of an error about a value that no column holds by itself."""
     if type(value).__module__.partition(".")[0] == "PIL":
@@ -51,7 +54,10 @@ class Image(Feature):
         return self if self.decode else dict(_FIELDS)
 
     def encode_example(self, value: Any) -> Any:
-        """A path, bytes, a `{bytes, path}` dict, a PIL picture, or an array (H, W) or (H, W, C) of uint8, as stored."""
+        """A path, bytes, a `{bytes, path}` dict, a PIL picture, or an array (H, W, C) of uint8, as stored.
+
+        Arrays (H, W) may also be bool, uint16, int32 or float32.
+        """
         if value is None or isinstance(value, str | Path | bytes | bytearray | Mapping):
             return _stored(value, "picture")
         images = require("PIL.Image", extra="media", purpose="store pictures")
@@ -59,7 +65,8 @@ class Image(Feature):
             import numpy as np
 
             array = np.asarray(value)
-            if array.dtype != np.uint8:
+            deep = array.ndim == 2 and array.dtype in (np.bool_, np.uint16, np.int32, np.float32)
+            if array.dtype != np.uint8 and not deep:
                 raise DataError(f"A picture given as an array must be uint8 (0 … 255), but is {array.dtype}.")
             value = images.fromarray(array)
         if name := getattr(value, "filename", ""):
@@ -70,12 +77,23 @@ class Image(Feature):
         return {"bytes": stream.getvalue(), "path": None}
 
     def decode_example(self, value: Any) -> Any:
-        """The picture, read completely."""
+        """The picture, read completely, and upright where a camera noted how it was held.
+
+        Raises `DataError` for what is no picture.
+        """
         if value is None or not self.decode:
             return value
         images = require("PIL.Image", extra="media", purpose="read pictures")
-        picture = images.open(io.BytesIO(_bytes(value, "picture")))
-        picture.load()
+        data = _bytes(value, "picture")
+        try:
+            picture = images.open(io.BytesIO(data))
+            picture.load()
+            if picture.getexif().get(_ORIENTATION) is not None:
+                picture = require("PIL.ImageOps", extra="media", purpose="read pictures").exif_transpose(picture)
+        except images.UnidentifiedImageError as error:
+            raise DataError(f"{_named(value, data, 'picture')} has no format that is known.") from error
+        except (OSError, SyntaxError, ValueError, images.DecompressionBombError) as error:
+            raise DataError(f"{_named(value, data, 'picture')} cannot be read: {error}.") from error
         return picture.convert(self.mode) if self.mode and picture.mode != self.mode else picture
 
     @property
@@ -131,7 +149,11 @@ class Audio(Feature):
             raise DataError(f"A file of sound has the stream 0 alone, but stream_index={self.stream_index}.")
         sounds = require("soundfile", extra="media", purpose="read sounds")
         # (T, C) -> (C, T), and (T,) for one channel
-        samples, rate = sounds.read(io.BytesIO(_bytes(value, "sound")), dtype="float32", always_2d=True)
+        data = _bytes(value, "sound")
+        try:
+            samples, rate = sounds.read(io.BytesIO(data), dtype="float32", always_2d=True)
+        except sounds.LibsndfileError as error:
+            raise DataError(f"{_named(value, data, 'sound')} cannot be read: {error.error_string}") from error
         samples = samples.T
         if self.num_channels == 1 and len(samples) > 1:
             samples = samples.mean(axis=0, keepdims=True)
@@ -159,6 +181,11 @@ def _stored(value: Any, what: str) -> dict[str, Any] | None:
     if isinstance(value, Mapping) and (value.get("bytes") is not None or value.get("path") is not None):
         return {"bytes": value.get("bytes"), "path": None if value.get("path") is None else str(value["path"])}
     raise DataError(f"A {what} is stored from a path, bytes, or {{'bytes': …, 'path': …}}, but got {value!r:.200}.")
+
+
+def _named(value: Mapping[str, Any], data: bytes, what: str) -> str:
+    """A picture or sound in an error."""
+    return str(value["path"]) if value["path"] else f"A {what} of {len(data)} bytes"
 
 
 def _bytes(value: Mapping[str, Any], what: str) -> bytes:
