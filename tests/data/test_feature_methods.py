@@ -197,6 +197,6 @@ def test_dicts_pass_arguments_on(caplog: pytest.LogCaptureFixture) -> None:
         both.shuffle(seed=1, indices_cache_file_names={"train": "x"})
         both.sort("a", indices_cache_file_names={"test": "x"})
     assert {record.message.partition("(")[0] for record in caplog.records} == {"shuffle", "sort"}
-    with pytest.raises(OptionError, match=r"sort\(\) has no argument 'revers'"):
+    with pytest.raises(OptionError, match=r"sort\(\) has no argument 'revers'. Did you mean 'reverse'"):
         both.sort("a", revers=True)
     assert inspect.signature(DatasetDict.sort).parameters.keys() == inspect.signature(Dataset.sort).parameters.keys()

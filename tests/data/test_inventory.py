@@ -222,6 +222,19 @@ def test_what_has_no_effect_is_said(stored: Dataset, caplog: pytest.LogCaptureFi
     assert str(found.value) == "map() has no argument 'writer_batchsize'. Did you mean 'writer_batch_size'?"
 
 
+@pytest.mark.parametrize(
+    ("method", "wrong", "near"),
+    [("map", "batch", "batched"), ("map", "num_procs", "num_proc"), ("filter", "fn_kwarg", "fn_kwargs"),
+     ("map", "remove_column", "remove_columns"), ("train_test_split", "testsize", "test_size")],
+)  # fmt: skip
+def test_a_misspelt_argument_is_told_with_the_nearest(method: str, wrong: str, near: str) -> None:
+    data = Dataset.from_dict({"a": [1, 2]})
+    positional = () if method == "train_test_split" else (lambda row: row,)
+    with pytest.raises(OptionError) as found:
+        getattr(data, method)(*positional, **{wrong: 1})
+    assert str(found.value) == f"{method}() has no argument {wrong!r}. Did you mean {near!r}?"
+
+
 def test_a_key_is_told(stored: Dataset) -> None:
     with pytest.raises(NotFoundError, match=r"^No map or filter was computed yet into .*data\.$"):
         why("last")

@@ -6,6 +6,7 @@ that a method does not know is an error.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 
 from plait.console import logger
@@ -66,5 +67,15 @@ def no_effect(method: str, given: Iterable[str]) -> None:
     known = NO_EFFECT.get(method, ())
     for name in given:
         if name not in known:
-            raise OptionError(f"{method}() has no argument {name!r}.{nearest(name, known)}")
+            raise OptionError(f"{method}() has no argument {name!r}.{nearest(name, [*_own(method), *known])}")
         log.info("%s(%s=…) has no effect: %s", method, name, reason(method, name))
+
+
+def _own(method: str) -> list[str]:
+    """The arguments that a method of data sets has, whatever they do."""
+    from plait.data.dataset import Dataset  # which takes this file's functions
+
+    found = getattr(Dataset, method, None)
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    parameters = inspect.signature(found).parameters.values() if found is not None else ()
+    return [each.name for each in parameters if each.kind in named and each.name != "self"]
