@@ -52,20 +52,22 @@ class Attention(nn.Module):
         capacity: int = 0,
         memory: Tensor | None = None,
         weights: list[Tensor] | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """(B, T, width) -> (B, T, width).
+        """(B, T, width) -> (B, T, width), or (B, last, width): what the `last` positions alone attend to.
 
         `memory` (B, S, width) is what is attended to in place of `x` itself. When `weights` is a list, the attention
-        weights (B, H, T, S) are appended to it, which takes the slower path that materialises them. With a `Packed`
-        mask `x` is one packed row (1, N, width), and there is neither cache, memory nor weights.
+        weights (B, H, T, S) are appended to it, which takes the slower path that materialises them. The mask is that of
+        the positions that attend. With a `Packed` one `x` is one packed row (1, N, width), and there is neither cache,
+        memory nor weights, and all positions attend.
         """
         if self._alone(x, cache, memory, weights):
             return self._value_path(x)
-        query = self._heads(self.query(x), self.spec.heads)
+        query = self._heads(self.query(x if last is None else x[:, -last:]), self.spec.heads)
         if self.query_norm is not None:
             query = self.query_norm(query)
         if rotation is not None:
-            query = rotate(query, rotation)
+            query = rotate(query, rotation.last(last))
         key, value = self._keys_and_values(x, rotation, cache, capacity, memory)
         if isinstance(mask, Packed):
             parts = zip(*(mask.packing.split(part) for part in (query, key, value)), mask.masks, strict=True)

@@ -71,12 +71,12 @@ class Around(nn.Module):
         self.branch = Norm(spec.branch, width) if spec.branch else None
         self.after = Norm(spec.after, width) if spec.after else None
 
-    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor]) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+    def forward(self, x: Tensor, sublayer: Callable[[Tensor], Tensor], *, last: int | None = None) -> Tensor:
+        """(B, T, D) -> (B, T, D), or (B, last, D) around a sublayer that computes the `last` positions alone."""
         y = sublayer(x if self.before is None else self.before(x))
         if self.branch is not None:
             y = self.branch(y)
-        y = x + functional.dropout(y, self.dropout, training=self.training)
+        y = (x if last is None else x[:, -last:]) + functional.dropout(y, self.dropout, training=self.training)
         return y if self.after is None else self.after(y)
 
     if TYPE_CHECKING:
@@ -102,8 +102,9 @@ def _attend(
     context: Context,
     cache: LayerCache | None,
     record: Recorder | None,
+    last: int | None = None,
 ) -> Tensor:
-    """Self-attention with what the layers share."""
+    """Self-attention with what the layers share; of the `last` positions only where the mixer `narrows`."""
     weights = record.attentions if record else None
     mask = context.masks[attention.spec.mask]
     if isinstance(attention, DisentangledAttention):
@@ -122,6 +123,7 @@ def _attend(
         cache=cache,
         capacity=context.capacity,
         weights=weights,
+        last=last,
     )
 
 
@@ -156,7 +158,10 @@ class ParallelLayer(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, attention over `context.memory` where the spec has it, and an MLP."""
+    """Self-attention, attention over `context.memory` where the spec has it, and an MLP.
+
+    A layer that `narrows` can compute the last positions alone, from the keys and values of all.
+    """
 
     def __init__(self, spec: LayerSpec, width: int) -> None:
         super().__init__()
@@ -172,13 +177,24 @@ class Layer(nn.Module):
         self.mlp = MoE(spec.mlp, width) if isinstance(spec.mlp, MoESpec) else MLP(spec.mlp, width)
         self.around_mlp = Around(spec.around_mlp, width)
 
+    @property
+    def narrows(self) -> bool:
+        """Whether `forward` takes `last`."""
+        return type(self) is Layer and type(self.attention) is Attention
+
     def forward(
-        self, x: Tensor, context: Context, *, cache: LayerCache | None = None, record: Recorder | None = None
+        self,
+        x: Tensor,
+        context: Context,
+        *,
+        cache: LayerCache | None = None,
+        record: Recorder | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """(B, T, D) -> (B, T, D)."""
+        """(B, T, D) -> (B, T, D), or (B, last, D) with the masks of those positions."""
 
         def attend(y: Tensor) -> Tensor:
-            return _attend(self.attention, y, context, cache, record)
+            return _attend(self.attention, y, context, cache, record, last)
 
         def attend_to_memory(y: Tensor) -> Tensor:
             assert self.cross is not None
@@ -188,7 +204,7 @@ class Layer(nn.Module):
         def feed(y: Tensor) -> Tensor:
             return self.mlp(y, record.routed if record else None) if isinstance(self.mlp, MoE) else self.mlp(y)
 
-        x = self.around_attention(x, attend)
+        x = self.around_attention(x, attend, last=last)
         if record:
             record.sublayer("attention", x)
         if self.around_cross is not None:
@@ -237,11 +253,19 @@ class ConvolvedLayer(Layer):
         self.beside = Convolved(spec.convolution, width)
 
     def forward(
-        self, x: Tensor, context: Context, *, cache: LayerCache | None = None, record: Recorder | None = None
+        self,
+        x: Tensor,
+        context: Context,
+        *,
+        cache: LayerCache | None = None,
+        record: Recorder | None = None,
+        last: int | None = None,
     ) -> Tensor:
         """(B, T, D) -> (B, T, D). Raises ConfigError with a cache: a token's neighbours come behind it as well."""
         if cache is not None:
             raise ConfigError("a layer with a convolution keeps no cache: every token sees the next ones as well")
+        if last is not None:
+            raise ConfigError("a layer with a convolution computes all positions: the last ones read their neighbours")
         return self.beside(x, super().forward(x, context, record=record), context.valid)
 
     if TYPE_CHECKING:

@@ -23,6 +23,12 @@ class Rotation(NamedTuple):
     sine: Tensor
     interleaved: bool = False
 
+    def last(self, count: int | None) -> Rotation:
+        """Of the last `count` positions, None for all."""
+        if count is None:
+            return self
+        return Rotation(self.cosine[..., -count:, :], self.sine[..., -count:, :], self.interleaved)
+
 
 def frequencies(spec: RopeSpec, *, length: int = 0, device: torch.device | None = None) -> tuple[Tensor, float]:
     """The angle per position of each pair of dimensions, float32 (R/2,), and the factor on the rotated vectors.

@@ -6,6 +6,7 @@ is passed. Shapes: B batch, T tokens, S tokens and those in the cache before the
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -74,15 +75,19 @@ class Stack(nn.Module):
         memory_valid: Tensor | None = None,
         record: Recorder | None = None,
         packing: Packing | None = None,
+        last: int | None = None,
     ) -> Tensor:
-        """Token ids (B, T), or `embeddings` (B, T, D) in their place -> states (B, T, D).
+        """Token ids (B, T), or `embeddings` (B, T, D) in their place -> states (B, T, D), or of the `last` positions of
+        each row alone, (B, last, D), which spares most of the last layer.
 
         `segments` (B, T): segment ids, None for all 0. `positions` (B or 1, T): None continues the cache, from 0.
         `valid` (B, T): False at padding, None for no padding. `memory` (B, S, D) with `memory_valid` (B, S): what the
         layers' cross-attention reads. With a `packing`, which a `packable` stack takes, inputs and result are packed,
         (1, N) and (1, N, D), and positions are its own. Raises ConfigError for a sequence longer than a table of
-        learned positions.
+        learned positions, and for `last` positions of what is recorded or packed.
         """
+        if last is not None and (record is not None or packing is not None):
+            raise ConfigError("`last` positions are neither recorded nor packed: give `last` alone")
         given = tokens if tokens is not None else embeddings
         if given is None or (tokens is not None and embeddings is not None):
             raise ConfigError("give either token ids or embeddings, and not both")
@@ -113,8 +118,14 @@ class Stack(nn.Module):
         for index, number in enumerate(self.order):
             if record:
                 record.states.append(x)
-            x = self._run(self.layers[number], x, context, cache=cache.layers[index] if cache else None, record=record)
-        x = self.finished(x)
+            layer, past = self.layers[number], cache.layers[index] if cache else None
+            if last is not None and last < count and index == self.depth - 1 and getattr(layer, "narrows", False):
+                asking = None if slots is None else (slots[0][:, -last:], slots[1])
+                context = replace(context, masks=self._made(asking, last, start + count, device))
+                x = layer(x, context, cache=past, last=last)
+            else:
+                x = self._run(layer, x, context, cache=past, record=record)
+        x = self.finished(x if last is None else x[:, -last:])
         if record:
             record.states.append(x)
         return x

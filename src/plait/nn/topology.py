@@ -70,13 +70,15 @@ class SingleModel(nn.Module):
         keep: int | None = None,
         packing: Packing | None = None,
     ) -> Hidden:
-        """See `Stack.forward`; the language head scores the last `keep` positions, or all when None.
+        """See `Stack.forward`; the language head scores the last `keep` positions, or all when None. Behind a language
+        head alone, and where nothing is recorded, the states are of these positions as well.
 
         With the `packing` of `valid`, the stack and the head compute for tokens alone; what comes out has the shapes of
         the padded batch, with zeros at padding.
         """
         if packing is not None:
             return self._packed(packing, tokens, embeddings, segments, valid, keep)
+        alone = isinstance(self.head, LanguageHead) and self.pool is None and record is None
         states = self.stack(
             tokens,
             embeddings=embeddings,
@@ -85,6 +87,7 @@ class SingleModel(nn.Module):
             valid=valid,
             cache=cache,
             record=record,
+            last=keep if alone else None,
         )
         pooled = self.pool(states, valid) if self.pool is not None else None
         if isinstance(self.head, CellHead):
