@@ -215,3 +215,19 @@ def test_columns_of_streams_that_are_not_there_are_named() -> None:
         ours.remove_columns(["zz"])
     with pytest.raises(ColumnError, match=r"There is no column 'zz'. Columns are \['a'\]"):
         ours.cast_column("zz", plait.Value("int8"))
+
+
+def test_text_cast_to_json_stays_text() -> None:
+    def cast(library: Any, stream: bool, texts: list[Any]) -> list[Any]:
+        dataset = library.Dataset.from_dict({"j": texts})
+        dataset = dataset.to_iterable_dataset() if stream else dataset
+        return [row["j"] for row in dataset.cast_column("j", library.Json())]
+
+    assert [cast(reference, False, texts) for texts in (["5", None], ["5", "text"])] == [[5, None], ["5", "text"]]
+    for texts in (["5", None], ["5", "text"]):
+        assert cast(plait, False, texts) == cast(plait, True, texts) == texts
+    kinds = plait.Features({"j": plait.Json()})
+    parsed = plait.Dataset.from_dict({"j": ['{"a": 5}']}).map(lambda row: {"j": json.loads(row["j"])}, features=kinds)
+    assert parsed["j"] == [{"a": 5}]
+    text, other = (plait.Dataset.from_dict({"j": ["x"]}).to_iterable_dataset(), parsed.to_iterable_dataset())
+    assert [row["j"] for row in plait.concatenate_datasets([other, text])] == [{"a": 5}, "x"]

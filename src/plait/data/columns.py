@@ -110,30 +110,30 @@ def cast(self: Dataset, features: Features | Mapping[str, Any], **ignored: Any) 
     columns = {}
     for name in features:
         old, new = self.features[name], features[name]
-        columns[name] = self.table.columns[name] if _stored_alike(old, new) else _converted(self.table, name, old, new)
+        columns[name] = self.table.columns[name] if stored_alike(old, new) else _converted(self.table, name, old, new)
     return self.derive(Table(columns, len(self)), features, same_rows=True)
 
 
-def _stored_alike(old: FeatureType, new: FeatureType) -> bool:
+def stored_alike(old: FeatureType, new: FeatureType) -> bool:
     """Whether a column needs no conversion: the stored values are the same, and need no check.
 
     The order of fields counts here, though features with other orders are equal as dicts.
     """
     if not arrow_of(old).equals(arrow_of(new)):
         return False
-    return old == new or not (isinstance(new, ClassLabel) or (_has_json(new) and not _has_json(old)))
+    return old == new or not (isinstance(new, ClassLabel) or (has_json(new) and not has_json(old)))
 
 
-def _has_json(feature: FeatureType) -> bool:
+def has_json(feature: FeatureType) -> bool:
     """Whether texts in a column are JSON."""
     if isinstance(feature, dict):
-        return any(_has_json(inner) for inner in feature.values())
-    return isinstance(feature, Json) or (isinstance(feature, List) and _has_json(feature.feature))
+        return any(has_json(inner) for inner in feature.values())
+    return isinstance(feature, Json) or (isinstance(feature, List) and has_json(feature.feature))
 
 
 def _converted(table: Table, name: str, old: FeatureType, new: FeatureType) -> View:
     writer = ColumnWriter(name, declared=new)
-    made_json = _has_json(new) and not _has_json(old)
+    made_json = has_json(new) and not has_json(old)
     for start, arrays in table.blocks([name], size=table.block_rows([name], limit=1 << 14)):
         values = to_python(arrays[name]) if made_json else arrays[name]
         if isinstance(old, ClassLabel) and isinstance(new, Value) and "string" in new.dtype:

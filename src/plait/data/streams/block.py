@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow as pa
 
+from plait.data.columns import has_json, stored_alike
 from plait.data.decode import to_python
 from plait.data.encode import to_arrow
 from plait.data.features import ClassLabel, Features, FeatureType, List, Value, arrow_of
@@ -156,8 +157,10 @@ def typed(block: Block, features: Mapping[str, FeatureType], *, first_row: int =
 
 def converted(array: Any, old: FeatureType, new: FeatureType, name: str, first_row: int) -> Any:
     """One column in another type; class labels become text by their names."""
-    if old == new or (arrow_of(old).equals(arrow_of(new)) and not isinstance(new, ClassLabel)):
+    if old == new or stored_alike(old, new):
         return array
+    if has_json(new) and not has_json(old):  # text is a value; it is no JSON yet
+        return to_arrow(to_python(array), feature=new, column=name, first_row=first_row)
     if isinstance(old, ClassLabel) and isinstance(new, Value) and "string" in new.dtype:
         values = [None if value is None or value < 0 else old.names[value] for value in to_python(array)]
         array = pa.array(values, type=pa.string())
