@@ -104,13 +104,21 @@ class Int8(Matrix):
             self.factors[rows] = factors = _positive(part.abs().amax(dim=1) / 127)
             self.numbers[rows] = (part / factors.float()[:, None]).round_().clamp_(-127, 127)
 
+    def receive(self, name: str, tensor: Tensor) -> bool:
+        """Take `numbers` of a file into memory where they begin at an address that the kernel cannot read from."""
+        if name != "numbers" or tensor.device.type != "cpu" or _aligned(tensor):
+            return False
+        self.numbers = tensor.clone()
+        return True
+
     def dense(self, dtype: torch.dtype) -> Tensor:
         if dtype == torch.float16:  # many factors are too small for it, their products are not
             return self.dense(torch.float32).to(dtype)
         return self.numbers.to(dtype) * self.factors.to(dtype)[:, None]
 
     def few_rows(self, x: Tensor) -> Tensor | None:
-        if x.shape[1] % 16:  # the kernel reads 16 numbers at a time, and beyond the end of other rows
+        # The kernel reads 16 numbers at a time: beyond the end of other rows, and it dies of other addresses.
+        if x.shape[1] % 16 or not _aligned(self.numbers):
             return None
         return torch._weight_int8pack_mm(x, self.numbers, self.factors)
 
@@ -244,6 +252,10 @@ class QuantisedLinear(nn.Module):
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+def _aligned(numbers: Tensor) -> bool:
+    return numbers.data_ptr() % 16 == 0
 
 
 def _positive(factors: Tensor) -> Tensor:
