@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -223,3 +225,18 @@ def test_refusals(options: dict[str, Any], text: str) -> None:
 def test_reading_an_unknown_name() -> None:
     with pytest.raises(AttributeError, match=r"no argument 'learning_rat'. Did you mean 'learning_rate'\?"):
         TrainingArguments().learning_rat  # noqa: B018
+
+
+def test_a_script_asks_for_its_place_among_processes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = TrainingArguments(tmp_path, use_cpu=True)
+    assert (alone.world_size, alone.process_index, alone.local_process_index, alone.n_gpu) == (1, 0, 0, 0)
+    assert (alone.should_save, alone.should_log) == (True, True)
+    assert alone.get_process_log_level() == logging.getLogger("plait").getEffectiveLevel()
+    assert json.loads(alone.to_json_string()) == alone.to_dict()
+    with alone.main_process_first(desc="tokenising"):
+        pass
+    for name, value in {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"}.items():
+        monkeypatch.setenv(name, value)
+    fourth = TrainingArguments(tmp_path, use_cpu=True)
+    assert (fourth.world_size, fourth.process_index, fourth.local_process_index) == (4, 3, 1)
+    assert (fourth.should_save, fourth.should_log, fourth.get_process_log_level()) == (False, False, logging.ERROR)

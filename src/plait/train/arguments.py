@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from plait.console import logger
 from plait.errors import OptionError, nearest
+from plait.train.launch import Launched
 from plait.train.names import CONVERTED, IGNORED, SYNONYMS, convert
 from plait.train.sampler import STRATEGIES
 from plait.train.schedule import SCHEDULES
@@ -38,7 +39,7 @@ _ERRORS = {"loss", "mae", "mse", "rmse", "mape", "perplexity", "wer", "cer", "nm
 
 
 @dataclass(init=False)
-class TrainingArguments:
+class TrainingArguments(Launched):
     """How to train. Unknown names and bad values raise `OptionError`, which names the nearest or the allowed one."""
 
     output_dir: str = "trainer_output"  # checkpoints, and the report unless logging_dir is given

@@ -49,3 +49,15 @@ def set_verbosity_info() -> None:
 def set_verbosity_debug() -> None:
     """Show everything."""
     set_verbosity(DEBUG)
+
+
+def enable_default_handler() -> None:
+    """Nothing to switch on: records go through Python's loggers, and the script's handlers show them."""
+
+
+def enable_explicit_format() -> None:
+    """Nothing to switch on: the script's handlers say how records are written."""
+
+
+def disable_default_handler() -> None:
+    """Nothing to switch off: plait has no handler of its own."""
