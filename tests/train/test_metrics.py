@@ -108,6 +108,10 @@ def test_scores_become_labels() -> None:
         ),
         (lambda: load_metric("acuracy"), "there is no metric 'acuracy'; there are accuracy, f1,"),
         (lambda: load_metric("acuracy"), "Did you mean 'accuracy'?"),
+        (
+            lambda: load_metric("f1", cache_dirs="x"),
+            "load_metric has no argument 'cache_dirs'. Did you mean 'cache_dir'",
+        ),
         (lambda: load_metric("mae").compute(), "mae of nothing: no predictions were given."),
         (lambda: load_metric("accuracy").compute(), "accuracy of nothing: no predictions were given."),
         (
@@ -135,3 +139,12 @@ def test_eval_prediction_unpacks() -> None:
     assert (predictions, labels) == ("p", "l")
     given = EvalPrediction(predictions="p", label_ids="l", inputs="i")
     assert (given[0], given.label_ids, given[2], len(list(given))) == ("p", "l", "i", 3)
+
+
+def test_arguments_about_code_have_no_effect_and_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "plait.train"):
+        metric = load_metric("accuracy", trust_remote_code=True, cache_dir=None)
+    assert metric.compute(predictions=[1], references=[1]) == {"accuracy": 1.0}
+    assert caplog.messages == [
+        "load_metric: no effect of trust_remote_code: metrics are plait's own, and nothing is fetched"
+    ]

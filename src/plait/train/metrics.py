@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from plait.console import logger
 from plait.errors import OptionError, TrainingError, nearest
 
+log = logger("train")
 Array = NDArray[Any]
 
 
@@ -320,10 +322,23 @@ METRICS: dict[str, type[Metric]] = {
 _SPELLINGS = {"r_squared": "r2", "r2_score": "r2", "mean_absolute_error": "mae", "mean_squared_error": "mse"}
 
 
-def load_metric(name: str, config_name: str | None = None) -> Metric:
+# Arguments of other libraries that concern where their code for a metric lies and how its processes meet.
+_WITHOUT_EFFECT = (
+    *("cache_dir", "download_config", "download_mode", "experiment_id", "keep_in_memory", "module_type", "num_process"),
+    *("process_id", "revision", "trust_remote_code"),
+)
+
+
+def load_metric(name: str, config_name: str | None = None, **without_effect: Any) -> Metric:
     """The metric called `name`, empty: accuracy, f1, precision, recall, matthews_correlation; mae, mse, rmse, r2,
-    pearsonr; and seqeval, of tagged entities. Raises `OptionError` for a name that is not one, or with a configuration.
+    pearsonr; and seqeval, of tagged entities. Nothing is fetched, so `cache_dir`, `trust_remote_code` and their likes
+    have no effect. Raises `OptionError` for a name that is not one, or with a configuration.
     """
+    for option in without_effect:
+        if option not in _WITHOUT_EFFECT:
+            raise OptionError(f"load_metric has no argument {option!r}.{nearest(option, _WITHOUT_EFFECT)}")
+    if said := [option for option, value in without_effect.items() if value]:
+        log.info("load_metric: no effect of %s: metrics are plait's own, and nothing is fetched", ", ".join(said))
     if config_name is not None:
         raise OptionError(
             f"load_metric({name!r}, {config_name!r}): metrics have no configurations. Load each that you want by its "
