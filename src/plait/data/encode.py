@@ -101,6 +101,11 @@ def own_copy(values: Any) -> Any:
     return values.detach().clone() if hasattr(values, "detach") else values
 
 
+def own_value(value: Any) -> Any:
+    """A value of a row that its maker may go on filling: lists and dicts are copied as well."""
+    return value.copy() if isinstance(value, list | dict) else own_copy(value)
+
+
 def plain_storage(array: Any) -> Any:
     """An array without extension and dictionary types, and in one chunk."""
     if isinstance(array, pa.ChunkedArray):

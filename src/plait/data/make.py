@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from plait.data.accepted import no_effect
 from plait.data.access import positions
-from plait.data.encode import natural, own_copy, to_arrow
+from plait.data.encode import natural, own_copy, own_value, to_arrow
 from plait.data.features import Features, FeatureType
 from plait.data.files import open_arrow, read_arrow
 from plait.data.info import DatasetInfo
@@ -171,11 +171,7 @@ def own_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row that its maker may not change any more: many fill one dict, list or array for each."""
     if not isinstance(row, Mapping):
         raise DataError(f"A generator yields rows, each a dict of values by name, but one is {row!r:.100}.")
-    return {name: value if type(value) in _PLAIN else _own(value) for name, value in row.items()}
-
-
-def _own(value: Any) -> Any:
-    return value.copy() if isinstance(value, list | dict) else own_copy(value)
+    return {name: value if type(value) in _PLAIN else own_value(value) for name, value in row.items()}
 
 
 def from_arrow_table(
