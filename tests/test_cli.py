@@ -185,6 +185,26 @@ def test_run_gives_a_script_its_libraries_and_all_its_arguments(tmp_path: Path, 
     assert missing.stderr.startswith("plait: There is no script ")
 
 
+def test_run_shows_a_scripts_error_from_its_own_line_on(tmp_path: Path) -> None:
+    script = tmp_path / "s.py"
+    script.write_text("def half(x):\n    return x / 0\n\nhalf(3)\n", encoding="utf-8")
+    found = command("run", str(script))
+    assert found.returncode == 1
+    lines = found.stderr.splitlines()
+    assert lines[0] == "Traceback (most recent call last):"
+    assert [line.strip() for line in lines if line.startswith("  File")] == [
+        f'File "{script}", line 4, in <module>',
+        f'File "{script}", line 2, in half',
+    ]
+    assert lines[-1] == "ZeroDivisionError: division by zero"
+    script.write_text("def half(x:\n", encoding="utf-8")
+    broken = command("run", str(script))
+    assert broken.stderr.startswith(f'  File "{script}", line 1\n')
+    assert "SyntaxError" in broken.stderr.splitlines()[-1]
+    script.write_text("raise SystemExit(7)\n", encoding="utf-8")
+    assert command("run", str(script)).returncode == 7
+
+
 def test_serve_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {}
     monkeypatch.setattr("plait.serve.serve", lambda reference, **options: asked.update(reference=reference, **options))

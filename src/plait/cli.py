@@ -106,6 +106,20 @@ def run(
         if lines:  # the error itself is told without a trace, but its place in the script is not to be guessed
             typer.echo(f"{script}, line {lines[-1].lineno}: {lines[-1].line}", err=True)
         raise
+    except Exception as error:
+        if settings.debug():
+            raise
+        _print_trace(error, script)
+        raise typer.Exit(1) from error
+
+
+def _print_trace(error: Exception, script: Path) -> None:
+    """What Python prints of an error, from the script's own line on; a script that cannot be read has none."""
+    whole = step = error.__traceback__
+    while step is not None and step.tb_frame.f_code.co_filename != str(script):
+        step = step.tb_next
+    kept = step if step is not None or isinstance(error, SyntaxError) else whole
+    sys.stderr.write("".join(traceback.format_exception(error.with_traceback(kept))))
 
 
 @app.command()
