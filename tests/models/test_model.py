@@ -228,7 +228,8 @@ def test_embeddings_of_another_dtype_go_in_and_out() -> None:
 
 def test_logits_to_keep() -> None:
     model = model_of()
-    assert torch.equal(model(ids(), logits_to_keep=2).logits, model(ids()).logits[:, -2:])
+    # The last layer computes these positions alone: its sums, of a few values of order 1, are taken in another order.
+    torch.testing.assert_close(model(ids(), logits_to_keep=2).logits, model(ids()).logits[:, -2:], rtol=1e-5, atol=1e-5)
 
 
 def test_a_language_model_returns_its_cache_outside_training() -> None:
@@ -272,12 +273,12 @@ def test_a_head_mask_silences_heads(family: str) -> None:
         masked = model(ids(), head_mask=mask, output_attentions=True)
         expected = cut(ids())
         plain = model(ids())
+        assert torch.equal(model(ids()).last_hidden_state, plain.last_hidden_state)  # nothing stays behind
     # Weights that are asked for are made by another kernel: float32 rounding, some layers on.
     assert float((masked.last_hidden_state - expected.last_hidden_state).abs().max()) < 1e-5
     assert float((masked.last_hidden_state - plain.last_hidden_state).abs().max()) > 1e-3
     assert masked.attentions[1][:, 2].abs().max() == 0
     assert torch.allclose(masked.attentions[3][:, 0].sum(-1), torch.tensor(0.5))
-    assert torch.equal(model(ids()).last_hidden_state, plain.last_hidden_state)  # nothing stays behind
 
 
 def test_a_head_mask_for_all_layers() -> None:
@@ -375,7 +376,9 @@ def test_next_logits_is_what_generation_needs() -> None:
         cache = model.new_cache(2, capacity=16)
         logits = model.next_logits(ids(), cache=cache)
         assert logits.dtype == torch.float32
-        assert torch.equal(logits, model(ids(), use_cache=False).logits[:, -1].float())
+        # The last layer is computed for one position alone: roundings of bfloat16, 2^-9 each, fall otherwise there.
+        expected = model(ids(), use_cache=False).logits[:, -1].float()
+        assert float((logits - expected).norm() / expected.norm()) < 0.01
     assert (cache.length, cache.capacity) == (7, 16)
 
 
