@@ -55,3 +55,17 @@ def test_the_state_and_the_counts_of_a_run(tmp_path: Path) -> None:
     assert trainer.get_num_trainable_parameters() == 40 + 16 + 9
     assert trainer.num_examples(trainer.get_train_dataloader()) == 20
     assert trainer.num_examples(trainer.get_eval_dataloader()) == 6
+
+
+def test_a_page_about_the_model(tmp_path: Path) -> None:
+    trainer = trainer_in(tmp_path / "solar")
+    trainer.train()
+    score = trainer.evaluate()["eval_loss"]
+    trainer.create_model_card(finetuned_from="org/base", tasks="regression", dataset="太阳能", language="zh")
+    assert (tmp_path / "solar" / "README.md").read_text(encoding="utf-8") == (
+        '---\nlanguage: "zh"\nbase_model: "org/base"\ntags: ["regression"]\ndatasets: ["太阳能"]\n---\n\n'
+        "# solar\n\nTrained from org/base.\n\nTrained on 太阳能.\n\n"
+        "## Training\n\n| argument | value |\n|---|---|\n| loss | mse |\n| max_steps | 2 |\n"
+        "| save_strategy | no |\n| use_cpu | True |\n\n"
+        f"## Evaluations\n\n| step | eval_loss | epoch |\n| --- | --- | --- |\n| 2 | {score:.4g} | 0.6667 |\n"
+    )

@@ -13,6 +13,7 @@ from plait import disk
 from plait.errors import TrainingError
 from plait.train.arguments import TrainingArguments
 from plait.train.callbacks import TrainerState
+from plait.train.card import card
 from plait.train.checkpoint import STATE, read_json
 from plait.train.distributed import Processes
 
@@ -50,6 +51,36 @@ class Accounts:
             Path(self.args.output_dir).mkdir(parents=True, exist_ok=True)
             self.state.save_to_json(Path(self.args.output_dir) / STATE)
 
+    def create_model_card(
+        self,
+        *,
+        model_name: str | None = None,
+        language: str | list[str] | None = None,
+        license: str | None = None,
+        tags: str | list[str] | None = None,
+        finetuned_from: str | None = None,
+        tasks: str | list[str] | None = None,
+        dataset: str | list[str] | None = None,
+        dataset_tags: str | list[str] | None = None,
+        dataset_args: str | list[str] | None = None,
+    ) -> None:
+        """Write README.md: what is said here, the arguments of the run that are not defaults, and its evaluations."""
+        if not self.processes.main:
+            return
+        folder = Path(self.args.output_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        facts = {
+            "language": language,
+            "license": license,
+            "base_model": finetuned_from,
+            "tags": [*_listed(tags), *_listed(tasks)],
+            "datasets": _listed(dataset_tags) or _listed(dataset),
+            "dataset_args": _listed(dataset_args),
+        }
+        text = card(self.args, self.state.log_history, name=model_name or folder.resolve().name, facts=facts)
+        with disk.replaced(folder / "README.md") as aside:
+            aside.write_text(text, encoding="utf-8")
+
     def num_examples(self, dataloader: Any) -> int:
         """The rows that a loader goes over."""
         return int(dataloader.num_examples if hasattr(dataloader, "num_examples") else len(dataloader.dataset))
@@ -63,6 +94,10 @@ class Accounts:
         if self.optimizer is None:
             raise TrainingError("there is no optimizer before train(), or create_optimizer(), has made one.")
         return [group["lr"] for group in self.optimizer.param_groups]
+
+
+def _listed(value: str | list[str] | None) -> list[str]:
+    return [value] if isinstance(value, str) else list(value or ())
 
 
 def _shown(name: str, value: Any) -> str:
