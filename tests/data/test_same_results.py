@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -276,3 +276,13 @@ def test_interleaving_draws_the_same_rows(strategy: str, probabilities: list[flo
 
     same(lambda library: mixed(library, False))
     same(lambda library: mixed(library, True))
+
+
+@pytest.mark.parametrize("values", [[1, "a"], [True, 1], [{"a": 1}, [2], None]])
+def test_generated_values_without_a_common_type_are_json(values: list[Any]) -> None:
+    def rows() -> Iterator[dict[str, Any]]:
+        yield from ({"a": value} for value in values)
+
+    same(lambda library: library.Dataset.from_generator(rows))
+    late = [0] * 1500 + values  # found in the second block only
+    assert plait.Dataset.from_generator(lambda: ({"a": value} for value in late))["a"][:] == late

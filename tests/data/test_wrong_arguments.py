@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from plait.data import ClassLabel, Dataset, IterableDataset
+from plait.data import ClassLabel, Dataset, IterableDataset, Value
 from plait.errors import DataError, OptionError, PlaitError
 
 
@@ -117,3 +117,16 @@ def test_many_class_names_are_looked_up_at_once() -> None:
     assert label.encode_example(" 59999 ") == 59_999
     with pytest.raises(DataError, match=r"repeated: \['b', 'c'\]"):
         ClassLabel(names=["c", "b", "a", "b", "c"])
+
+
+def test_columns_of_one_name_and_labels_of_labels_are_refused() -> None:
+    clash = Dataset.from_dict({"a": [{"b": 1}], "a.b": [2]})
+    with pytest.raises(DataError, match=r"There would be two columns called 'a\.b': rename the one that is there\."):
+        clash.flatten()
+    assert clash.rename_column("a.b", "c").flatten().to_list() == [{"a.b": 1, "c": 2}]
+    labels = Dataset.from_dict({"y": ["u", "v"]}).class_encode_column("y")
+    with pytest.raises(
+        DataError, match="Column 'y' holds class labels already, which have names: cast it to text first"
+    ):
+        labels.class_encode_column("y")
+    assert labels.cast_column("y", Value("string")).class_encode_column("y").features == labels.features

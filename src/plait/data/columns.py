@@ -149,6 +149,8 @@ def class_encode_column(self: Dataset, column: str, include_nulls: bool = False)
     Nulls stay nulls, or become the class "None" with `include_nulls=True`.
     """
     store_type = self.table.column(column).store.type
+    if isinstance(self.features[column], ClassLabel):
+        raise DataError(f"Column {column!r} holds class labels already, which have names: cast it to text first.")
     if pa.types.is_nested(store_type):
         raise DataError(
             f"Column {column!r} of type {store_type} cannot become class labels: its values are no scalars."
@@ -218,6 +220,10 @@ def flatten(self: Dataset, max_depth: int = 16, **ignored: Any) -> Dataset:
                 continue
             parts = [chunk.flatten() for chunk in view.store.chunks]
             for inner, feature in spread[name].items():
+                if f"{name}.{inner}" in flat.table.columns:
+                    raise DataError(
+                        f"There would be two columns called '{name}.{inner}': rename the one that is there."
+                    )
                 # by name: a struct may hold its fields in another order
                 index = view.store.type.get_field_index(inner)
                 store = Store([part[index] for part in parts], arrow_of(feature), starts=view.store.starts)

@@ -135,7 +135,7 @@ def from_rows(
     info: DatasetInfo | None = None,
     split: str | None = None,
 ) -> Dataset:
-    """A data set from rows that come one by one."""
+    """A data set from rows that come one by one; a column whose values have no common type becomes `Json`."""
     writers: dict[str, ColumnWriter] = {
         name: ColumnWriter(name, declared=feature) for name, feature in (features or {}).items()
     }
@@ -145,12 +145,17 @@ def from_rows(
             if name not in writers:
                 if features is not None:
                     raise DataError(f"features= has no column {name!r}, but row {count} has.")
-                writers[name] = ColumnWriter(name)
+                writers[name] = ColumnWriter(name, mixed=True)
                 writers[name].append(pa.nulls(count))
         for name, writer in writers.items():
             values = [row.get(name) for row in block]
             feature = features[name] if features is not None else None
-            writer.append(to_arrow(values, feature=feature, column=name, first_row=count))
+            try:
+                writer.append(to_arrow(values, feature=feature, column=name, first_row=count))
+            except DataError:
+                if feature is not None:
+                    raise
+                writer.append_mixed(values)
         count += len(block)
     finished = {name: writer.finish() for name, writer in writers.items()}
     table = Table({name: column for name, (column, _) in finished.items()}, count if finished else 0)
