@@ -114,8 +114,9 @@ class _AutoModel(Generic[Model]):
     def from_config(cls, config: Config | Mapping[str, Any], **options: Any) -> Model:
         """A model with random weights, in training mode, to be trained from scratch.
 
-        `options`: `dtype`, `device_map` with one place, `quantize`, `prepack`, and keys of the configuration to change.
-        Weights are drawn with the deviation `initializer_range`. Raises OptionError for arguments about files.
+        `options`: `dtype`, `device_map` with one place, `quantize`, `prepack`, `add_pooling_layer`, and keys of the
+        configuration to change. Weights are drawn with the deviation `initializer_range`. Raises OptionError for
+        arguments about files.
         """
         from plait.models.files import new_model
         from plait.models.quantise import noted, quantise
@@ -123,7 +124,13 @@ class _AutoModel(Generic[Model]):
         own, rest = LoadOptions.split(options)
         own.check_without_files()
         config = config if isinstance(config, Config) else Config(config)
-        model = new_model(changed(config, rest), task=cls.task, dtype=own.wanted_dtype(), device=own.device())
+        model = new_model(
+            changed(config, rest),
+            task=cls.task,
+            dtype=own.wanted_dtype(),
+            device=own.device(),
+            pooled=own.add_pooling_layer,
+        )
         if own.prepack:
             logger("models").info("prepack has no effect: new weights lie in memory of their own.")
         if own.quantize is not None:
@@ -133,7 +140,9 @@ class _AutoModel(Generic[Model]):
 
 
 class AutoModel(_AutoModel["Pretrained"]):
-    """The network without a head: `last_hidden_state` (B, T, D), and `pooler_output` (B, D) in families with one."""
+    """The network without a head: `last_hidden_state` (B, T, D), and `pooler_output` (B, D) in families with a pooler,
+    unless `add_pooling_layer=False` leaves it out.
+    """
 
     task = "base"
 

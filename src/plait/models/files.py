@@ -62,7 +62,7 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     """
     stored = noted_kind(config)
     kind = agreed_kind(stored, options.quantize, prepack=options.prepack, label=snapshot.label)
-    spec = read_topology(config, task)
+    spec = _pooled(read_topology(config, task), options.add_pooling_layer, task=task, label=config.label)
     checkpoint = open_checkpoint(snapshot.file or snapshot.folder, label=snapshot.label)
     if options.use_safetensors and checkpoint.format != "safetensors":
         raise WeightsError(
@@ -72,6 +72,8 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
         rules = gguf_rules(config, task=task)
     else:
         rules = rules_for(family_of(config.model_type, label=config.label), task, config)
+    if options.add_pooling_layer is False:
+        rules = _leaving_out(rules, "pool.", "add_pooling_layer=False leaves the pooler out")
     if task == "base" and isinstance(spec, Single) and _dense(spec.pool) and "pool." in _absent(checkpoint, rules):
         logger("models").info("%s has no pooler: pooler_output is None.", checkpoint.label)
         spec = replace(spec, pool=None)
@@ -103,12 +105,21 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
 
 
 def new_model(
-    config: Config, *, task: str, dtype: torch.dtype | None = None, device: torch.device | str = "cpu"
+    config: Config,
+    *,
+    task: str,
+    dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
+    pooled: bool | None = None,
 ) -> Pretrained:
-    """A model of `task` with random weights, in training mode."""
+    """A model of `task` with random weights, in training mode; the base network without its pooler for `pooled` False.
+
+    Raises OptionError for `pooled` where there is no pooler.
+    """
     noted_kind(config)  # refuses what another tool quantised
     config = noted(config, None)
-    network = build(read_topology(config, task), device=device)
+    spec = _pooled(read_topology(config, task), pooled, task=task, label=config.label)
+    network = build(spec, device=device)
     initialise_as_family(network, config)
     model = model_of(config, task=task, network=network if dtype is None else network.to(dtype))
     model.generation_config = _generation_config(None, config)
@@ -173,6 +184,29 @@ def _dense(pool: PoolSpec | None) -> bool:
     return pool is not None and pool.activation is not None
 
 
+def _pooled(spec: Topology, asked: bool | None, *, task: str, label: str) -> Topology:
+    """The network with its pooler, or without where False is `asked`. Raises OptionError where it has none to ask for,
+    or where a head stands on it."""
+    if asked is None:
+        return spec
+    if task != "base":
+        raise OptionError(
+            f"`add_pooling_layer` was given, but the network of {TASKS[task].title} is as its head needs it. Leave it "
+            "out, or load AutoModel."
+        )
+    if not _dense(spec.pool):
+        raise OptionError(f"`add_pooling_layer` was given, but this network has no pooler ({label}). Leave it out.")
+    return spec if asked else replace(spec, pool=None)
+
+
+def _leaving_out(rules: Rules, part: str, reason: str) -> Rules:
+    """The rules that leave out, for a `reason`, what a checkpoint holds of a part such as "head."."""
+    of_part = [rule for rule in rules.rules if any(template.text.startswith(part) for template in rule.ours.templates)]
+    names = [template.text for rule in of_part for template in (*rule.theirs.templates, *rule.also)]
+    kept = [rule for rule in rules.rules if rule not in of_part]
+    return Rules(*kept, *(ignore(name, reason) for name in names), prefixes=rules.prefixes, old=rules.old)
+
+
 def _absent(checkpoint: Checkpoint, rules: Rules) -> tuple[str, ...]:
     """Those parts behind the stack of which the checkpoint holds nothing at all."""
     present = [name for step in rules.plan(checkpoint.entries()).steps for name in step.ours]
@@ -205,14 +239,7 @@ def _fit_head(
             f"{shapes[wrong[0]][0]}. "
             "Leave num_labels out to use that head, or pass ignore_mismatched_sizes=True to draw a new one."
         )
-    heads = [rule for rule in rules.rules if any(template.text.startswith("head.") for template in rule.ours.templates)]
-    dropped = [
-        ignore(template.text, "a head of another size")
-        for rule in heads
-        for template in (*rule.theirs.templates, *rule.also)
-    ]
-    kept = [rule for rule in rules.rules if rule not in heads]
-    return Rules(*kept, *dropped, prefixes=rules.prefixes, old=rules.old), (*fresh, "head.")
+    return _leaving_out(rules, "head.", "a head of another size"), (*fresh, "head.")
 
 
 def _refuse_disk(*, stored: bool) -> None:

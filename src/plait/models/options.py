@@ -40,7 +40,7 @@ _ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_
 _WITHOUT_FILES = frozenset(
     {
         *("dtype", "torch_dtype", "device_map", "max_memory", "quantize", "prepack"),
-        *("trust_remote_code", "low_cpu_mem_usage", "attn_implementation"),
+        *("trust_remote_code", "low_cpu_mem_usage", "attn_implementation", "add_pooling_layer"),
     }
 )
 
@@ -70,6 +70,7 @@ class LoadOptions:
     quantize: str | None = None  # "int8" or "int4": the layers' matrices in few bits, made while they are loaded
     prepack: bool = False  # weights are copied from the file to where a CPU reads them soonest
     ignore_mismatched_sizes: bool = False  # a head of another size than the file's is drawn anew
+    add_pooling_layer: bool | None = None  # False: AutoModel leaves the pooler out, where the family has one
     low_cpu_mem_usage: bool | None = None  # always so
     offload_folder: str | os.PathLike[str] | None = None  # where parts on disk are kept converted, if they need it
     offload_state_dict: bool | None = None  # weights are mapped from the file, so nothing is copied aside
