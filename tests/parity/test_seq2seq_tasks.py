@@ -12,7 +12,7 @@ from parity_harness import TOLERANCE, difference
 from test_seq2seq_parity import CASES, SOURCE, WORDS
 from torch import Tensor
 
-from plait.errors import ConfigError, OptionError
+from plait.errors import OptionError
 from plait.models import auto
 from plait.models.seq2seq import Seq2SeqModel
 
@@ -127,11 +127,3 @@ def test_an_answer_has_two_ends(tmp_path: Path) -> None:
     assert str(error.value) == (
         "`start_positions` was given alone: the answer needs start_positions and end_positions."
     )
-
-
-@pytest.mark.parametrize("name", ["bart", "mbart", "marian", "pegasus"])
-def test_a_decoder_without_its_encoder_is_refused(name: str, tmp_path: Path) -> None:
-    CASES[name].build().save_pretrained(tmp_path)
-    config = auto.AutoConfig.from_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match=r"has no causal_lm head .* It has: base, seq2seq_lm"):
-        auto.AutoModelForCausalLM.from_config(config)

@@ -46,7 +46,8 @@ DEFAULTS = {
 
 IGNORED = {
     "init_std": "the deviation of new weights; the network's function is the same",
-    "is_encoder_decoder": "it always is",
+    "is_decoder": "the task says whether the decoder is alone",
+    "is_encoder_decoder": "the task says so",
     "encoder_layerdrop": "layers left out at random while the checkpoint was trained",
     "decoder_layerdrop": "layers left out at random while the checkpoint was trained",
     "extra_pos_embeddings": "a note of the program that trained it",
@@ -62,6 +63,11 @@ def spec(reader: Reader) -> EncoderDecoder:
     return coders.stacks(reader, before=False, embedding_norm=True, last_norm=False, positions=positions)
 
 
-RULES = coders.names(*coders.SHARED, coders.LEARNED_POSITIONS, coders.EMBEDDING_NORM, before=False)
+_BELOW = (coders.LEARNED_POSITIONS, coders.EMBEDDING_NORM)
+RULES = coders.names(*_BELOW, before=False)
 
-HEADS = {**coders.heads(NAME, "BartForConditionalGeneration"), **coders.reading_heads(NAME)}
+HEADS = {
+    **coders.heads(NAME, "BartForConditionalGeneration"),
+    **coders.reading_heads(NAME),
+    **coders.writing_head(NAME, spec, coders.alone(*_BELOW, before=False)),
+}

@@ -1,11 +1,12 @@
 """What BART and its relatives share, complete: two stacks, their heads and the names of their weights.
 
 They differ by where norms stand, by what positions are, and by whether both sides use one embedding: the arguments of
-`stacks`, and the rules given to `names`. No torch here.
+`stacks` and of `names`. No torch here.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal
 
 from plait.models import encoders
@@ -20,6 +21,7 @@ from plait.nn.spec import (
     MLPSpec,
     NormSpec,
     PoolSpec,
+    Single,
     SinusoidalPositions,
     StackSpec,
     SublayerSpec,
@@ -130,31 +132,55 @@ SHARED = (
     rename("model.shared.weight", EMBEDDING, also=["model.encoder.embed_tokens.weight"]),
     tied("model.decoder.embed_tokens.weight", "decoder.frontend.tokens.weight"),
 )
+# What stands below a stack besides its layers: the name in files, and here.
+Below = tuple[str, str]
+LEARNED_POSITIONS: Below = ("embed_positions.weight", "frontend.positions.weight")
+EMBEDDING_NORM: Below = ("layernorm_embedding.{wb}", "frontend.norm.{wb}")
+LAST_NORM: Below = ("layer_norm.{wb}", "norm.{wb}")
 
 
-def names(*more: Rule, before: bool) -> Rules:
-    """The names of the stacks' weights, with norms `before` sublayers or behind them; `more` are the embeddings'."""
-    slot = "before" if before else "after"
-    layer, ours = "model." + _SIDE + "layers.{i}.", _SIDE + "layers.{i}."
-    cross = "decoder.layers.{i}."
+def names(*below: Below, before: bool, embeddings: Sequence[Rule] = SHARED) -> Rules:
+    """The names of both stacks' weights, with norms `before` sublayers or behind them."""
+    sides = _names("model." + _SIDE, _SIDE, below, before=before)
+    cross = _cross_names("model.decoder.", "decoder.", before=before)
+    return Rules(*embeddings, *sides, *cross, prefixes=("model.",))
+
+
+def alone(*below: Below, before: bool) -> Rules:
+    """The names where the decoder writes alone; a file may hold an encoder as well, and one embedding for both."""
+    theirs, ours = "model.decoder.", "stack."
     return Rules(
-        *more,
-        *(rename(f"{layer}self_attn.{t}.{{wb}}", f"{ours}attention.{o}.{{wb}}") for t, o in _PROJECTIONS.items()),
-        *(rename(f"model.{cross}encoder_attn.{t}.{{wb}}", f"{cross}cross.{o}.{{wb}}") for t, o in _PROJECTIONS.items()),
-        rename(layer + "fc1.{wb}", ours + "mlp.up.{wb}"),
-        rename(layer + "fc2.{wb}", ours + "mlp.down.{wb}"),
-        rename(layer + "self_attn_layer_norm.{wb}", f"{ours}around_attention.{slot}.{{wb}}"),
-        rename(f"model.{cross}encoder_attn_layer_norm.{{wb}}", f"{cross}around_cross.{slot}.{{wb}}"),
-        rename(layer + "final_layer_norm.{wb}", f"{ours}around_mlp.{slot}.{{wb}}"),
-        ignore("model." + _SIDE + "version", "a note of the program that trained it"),
+        rename(f"{theirs}embed_tokens.weight", f"{ours}frontend.tokens.weight", also=["model.shared.weight"]),
+        *_names(theirs, ours, below, before=before),
+        *_cross_names(theirs, ours, before=before),
+        ignore("model.encoder.{rest}", "the decoder writes alone"),
         prefixes=("model.",),
     )
 
 
-LEARNED_POSITIONS = rename("model." + _SIDE + "embed_positions.weight", _SIDE + "frontend.positions.weight")
-EMBEDDING_NORM = rename("model." + _SIDE + "layernorm_embedding.{wb}", _SIDE + "frontend.norm.{wb}")
-LAST_NORM = rename("model." + _SIDE + "layer_norm.{wb}", _SIDE + "norm.{wb}")
-FIXED_POSITIONS = ignore("model." + _SIDE + "embed_positions.weight", "computed, not learned")
+def _names(theirs: str, ours: str, below: Sequence[Below], *, before: bool) -> Iterator[Rule]:
+    """Those of a stack but for its embedding and its attention to another stack."""
+    slot, layer, layer_here = "before" if before else "after", theirs + "layers.{i}.", ours + "layers.{i}."
+    for there, here in below:
+        yield rename(theirs + there, ours + here)
+    if LEARNED_POSITIONS not in below:
+        yield ignore(theirs + LEARNED_POSITIONS[0], "computed, not learned")
+    for there, here in _PROJECTIONS.items():
+        yield rename(f"{layer}self_attn.{there}.{{wb}}", f"{layer_here}attention.{here}.{{wb}}")
+    yield rename(layer + "fc1.{wb}", layer_here + "mlp.up.{wb}")
+    yield rename(layer + "fc2.{wb}", layer_here + "mlp.down.{wb}")
+    yield rename(layer + "self_attn_layer_norm.{wb}", f"{layer_here}around_attention.{slot}.{{wb}}")
+    yield rename(layer + "final_layer_norm.{wb}", f"{layer_here}around_mlp.{slot}.{{wb}}")
+    yield ignore(theirs + "version", "a note of the program that trained it")
+
+
+def _cross_names(theirs: str, ours: str, *, before: bool) -> Iterator[Rule]:
+    """Those of a decoder's attention to the encoder."""
+    slot, layer, layer_here = "before" if before else "after", theirs + "layers.{i}.", ours + "layers.{i}."
+    for there, here in _PROJECTIONS.items():
+        yield rename(f"{layer}encoder_attn.{there}.{{wb}}", f"{layer_here}cross.{here}.{{wb}}")
+    yield rename(layer + "encoder_attn_layer_norm.{wb}", f"{layer_here}around_cross.{slot}.{{wb}}")
+
 
 SCORES = (
     tied("lm_head.weight", "head.projection.weight"),
@@ -179,6 +205,27 @@ def reading_heads(name: str, *, first: Literal["start_token", "last_word"] = "st
         "masked_lm": Head(architecture=architecture, spec=language, rules=SCORES, first=first),
         "sequence_classification": classification(name),
         "question_answering": Head(architecture=f"{name}ForQuestionAnswering", spec=encoders.two, rules=encoders.SPAN),
+    }
+
+
+def writing_head(name: str, spec: Callable[[Reader], EncoderDecoder], stack: Rules) -> dict[str, Head]:
+    """The decoder as a language model of its own. What would attend to an encoder is kept, and attends to nothing.
+
+    `spec` is the family's, `stack` the names that `alone` makes.
+    """
+
+    def scores(reader: Reader) -> LanguageHeadSpec:
+        vocabulary = spec(reader).decoder.frontend.vocabulary
+        return LanguageHeadSpec(vocabulary=vocabulary, tied=reader.flag("tie_word_embeddings"))
+
+    return {
+        "causal_lm": Head(
+            architecture=f"{name}ForCausalLM",
+            spec=scores,
+            rules=(tied("lm_head.weight", "head.projection.weight"),),
+            stack=stack,
+            network=lambda reader: Single(stack=spec(reader).decoder),
+        )
     }
 
 

@@ -63,7 +63,7 @@ def rules(config: Config) -> Rules:
         rename("model.decoder.embed_tokens.weight", "decoder.frontend.tokens.weight"),
     )
     embeddings = coders.SHARED if config.share_encoder_decoder_embeddings else of_two
-    return coders.names(*embeddings, coders.FIXED_POSITIONS, before=False)
+    return coders.names(before=False, embeddings=embeddings)
 
 
 RULES = rules
@@ -71,4 +71,5 @@ RULES = rules
 HEADS = {
     "base": Head(architecture="MarianModel"),
     "seq2seq_lm": Head(architecture="MarianMTModel", spec=_language, rules=coders.SCORES),
+    **coders.writing_head(NAME, spec, coders.alone(before=False)),
 }

@@ -23,9 +23,11 @@ def spec(reader: Reader) -> EncoderDecoder:
     return coders.stacks(reader, before=True, embedding_norm=True, last_norm=True, positions=positions)
 
 
-RULES = coders.names(*coders.SHARED, coders.LEARNED_POSITIONS, coders.EMBEDDING_NORM, coders.LAST_NORM, before=True)
+_BELOW = (coders.LEARNED_POSITIONS, coders.EMBEDDING_NORM, coders.LAST_NORM)
+RULES = coders.names(*_BELOW, before=True)
 
 HEADS = {
     **coders.heads(NAME, "MBartForConditionalGeneration", first="last_word"),
     **coders.reading_heads(NAME, first="last_word"),
+    **coders.writing_head(NAME, spec, coders.alone(*_BELOW, before=True)),
 }

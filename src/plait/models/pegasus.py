@@ -29,6 +29,9 @@ def spec(reader: Reader) -> EncoderDecoder:
     return coders.stacks(reader, before=True, embedding_norm=False, last_norm=True, positions=positions)
 
 
-RULES = coders.names(*coders.SHARED, coders.FIXED_POSITIONS, coders.LAST_NORM, before=True)
+RULES = coders.names(coders.LAST_NORM, before=True)
 
-HEADS = coders.heads(NAME, "PegasusForConditionalGeneration")
+HEADS = {
+    **coders.heads(NAME, "PegasusForConditionalGeneration"),
+    **coders.writing_head(NAME, spec, coders.alone(coders.LAST_NORM, before=True)),
+}

@@ -158,7 +158,7 @@ class ParallelLayer(nn.Module):
 
 
 class Layer(nn.Module):
-    """Self-attention, attention over `context.memory` where the spec has it, and an MLP.
+    """Self-attention, attention over `context.memory` where the spec has it and there is one, and an MLP.
 
     A layer that `narrows` can compute the last positions alone, from the keys and values of all.
     """
@@ -207,7 +207,7 @@ class Layer(nn.Module):
         x = self.around_attention(x, attend, last=last)
         if record:
             record.sublayer("attention", x)
-        if self.around_cross is not None:
+        if self.around_cross is not None and context.memory is not None:
             x = self.around_cross(x, attend_to_memory)
             if record:
                 record.sublayer("cross", x)
