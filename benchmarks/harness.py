@@ -7,6 +7,7 @@ table and `python -m benchmarks` runs all of them and writes RESULTS.md.
 from __future__ import annotations
 
 import datetime
+import gc
 import importlib.metadata
 import os
 import platform
@@ -58,13 +59,15 @@ def alternate(
 ) -> tuple[float, float]:
     """Median seconds of both functions, called in turn: ours, theirs, ours, … after `warmup` uncounted pairs.
 
-    `before` is called before each, and not timed.
+    `before` is called before each, and not timed. Garbage is collected before each as well, so that neither side pays
+    for what the other left.
     """
     times: tuple[list[float], list[float]] = ([], [])
     for run in range(warmup + runs):
         for side, function in enumerate((ours, theirs)):
             if before is not None:
                 before()
+            gc.collect()
             start = time.perf_counter()
             function()
             if run >= warmup:
