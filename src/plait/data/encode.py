@@ -51,7 +51,7 @@ def natural(values: Any) -> pa.Array:
         return plain_storage(values)
     if isinstance(values, np.ndarray):
         return _of_numpy(values)
-    if hasattr(values, "detach"):
+    if _is_tensor(values):
         return _of_numpy(_numpy_of_tensor(values))
     if hasattr(values, "to_arrow"):  # a polars series
         return natural(values.to_arrow())
@@ -64,7 +64,7 @@ def _of_list(values: list[Any]) -> pa.Array:
     sample = next((value for value in values if value is not None), None)
     if type(sample) is int and (integers := _of_integers(values)) is not None:
         return integers
-    if isinstance(sample, np.ndarray) or hasattr(sample, "detach"):
+    if isinstance(sample, np.ndarray) or _is_tensor(sample):
         return _of_arrays(values)
     if isinstance(sample, np.datetime64 | np.timedelta64) and (times := _of_times(values, sample)) is not None:
         return times
@@ -138,7 +138,7 @@ def _plain_type(kind: pa.DataType) -> pa.DataType:
 
 def simple(value: Any) -> Any:
     """A value with every array, tensor, series and NumPy scalar in it turned into plain Python."""
-    if hasattr(value, "detach"):
+    if _is_tensor(value):
         value = _numpy_of_tensor(value)
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
@@ -153,7 +153,17 @@ def simple(value: Any) -> Any:
     return value
 
 
+def _is_tensor(value: Any) -> bool:
+    """Whether a value is an array of PyTorch, JAX or TensorFlow."""
+    if hasattr(value, "detach"):
+        return True
+    root = type(value).__module__.partition(".")[0]
+    return root in ("jax", "jaxlib", "tensorflow") and hasattr(value, "__array__")
+
+
 def _numpy_of_tensor(tensor: Any) -> Any:
+    if not hasattr(tensor, "detach"):
+        return np.asarray(tensor)
     tensor = tensor.detach().cpu()
     try:
         return tensor.numpy()
@@ -227,7 +237,7 @@ def _cut(items: Any, offsets: Any) -> Any:
 
 def _of_arrays(values: list[Any]) -> Any:
     """A list of arrays, one per row: over one flat copy where possible, so that their dtype is kept."""
-    arrays = [_numpy_of_tensor(v) if hasattr(v, "detach") else v if v is None else np.asarray(v) for v in values]
+    arrays = [_numpy_of_tensor(v) if _is_tensor(v) else v if v is None else np.asarray(v) for v in values]
     given = [array for array in arrays if array is not None]
     shapes = {array.shape for array in given}
     if len({array.dtype for array in given}) == 1 and given[0].dtype.kind in "biuf" and len(given) == len(arrays):

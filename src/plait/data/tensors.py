@@ -18,7 +18,7 @@ import pyarrow as pa
 from plait.data.decode import column_to_python
 from plait.data.features import Features, is_decoded
 from plait.data.widen import list_parts
-from plait.errors import require
+from plait.errors import OptionError, nearest, require
 
 _LIBRARIES = {"torch": ("torch", "all"), "jax": ("jax.numpy", "all"), "tf": ("tensorflow", "all")}
 
@@ -32,6 +32,8 @@ class TensorFormatter:
         if kind in _LIBRARIES:
             module, extra = _LIBRARIES[kind]
             self.library = require(module, extra=extra, purpose=f"read rows as {kind} tensors")
+        if kind == "jax" and isinstance(options.get("device"), str):
+            self.options = {**options, "device": _jax_device(options["device"])}
 
     def column(self, array: Any, features: Features, name: str) -> Any:
         if is_decoded(features[name]):
@@ -45,6 +47,8 @@ class TensorFormatter:
             values = array.to_numpy(zero_copy_only=False)
             if self.kind == "numpy" and not array.null_count:
                 return values.astype(str)
+            if self.kind == "tf" and not array.null_count:
+                return self.library.convert_to_tensor(values.tolist())
             return values if self.kind == "numpy" else values.tolist()
         if _is_list(array.type):
             ragged = self._ragged(array)
@@ -130,7 +134,8 @@ class TensorFormatter:
     def _value(self, value: Any) -> Any:
         """One cell of any shape, with the numbers in it as tensors."""
         if value is None or isinstance(value, str | bytes):
-            return value
+            # TensorFlow has tensors of text
+            return self.library.convert_to_tensor(value) if self.kind == "tf" and value is not None else value
         if isinstance(value, dict):
             return {name: self._value(inner) for name, inner in value.items()}
         if isinstance(value, list | tuple):
@@ -171,6 +176,9 @@ class TensorFormatter:
         return self._objects(values)
 
     def _objects(self, values: list[Any]) -> Any:
+        if self.kind == "tf" and all(len(getattr(value, "shape", ())) == 1 for value in values):
+            kinds = {value.dtype for value in values}
+            return self.library.ragged.stack(values) if len(kinds) == 1 else values
         if self.kind != "numpy":
             return values
         found = np.empty(len(values), dtype=object)
@@ -235,3 +243,13 @@ def _array_of_numbers(value: Any) -> Any:
     except ValueError:  # lists of unequal lengths
         return None
     return array if array.dtype.kind in "biuf" and array.size else None
+
+
+def _jax_device(name: str) -> Any:
+    """The device that JAX prints as `name`, such as "cpu:0"."""
+    import jax
+
+    devices = {str(device): device for device in jax.devices()}
+    if name not in devices:
+        raise OptionError(f"`device` {name!r} is none that JAX has here: {', '.join(devices)}.{nearest(name, devices)}")
+    return devices[name]
