@@ -160,11 +160,11 @@ def test_filter_keeps_row_numbers_only(stored: Dataset, home: Path) -> None:
 
 def test_a_damaged_result_is_made_anew(stored: Dataset, home: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert calls(stored) == 500
-    (file,) = home.rglob("*.arrow")
+    (file,) = (home / "data" / "results").rglob("*.arrow")
     file.write_bytes(file.read_bytes()[:-100])
     assert calls(stored) == 500
     assert "is damaged (0.arrow), so it is made anew" in caplog.text
-    (entry,) = home.rglob("entry.json")
+    (entry,) = (home / "data" / "results").rglob("entry.json")
     entry.write_text("{")
     assert calls(stored) == 500
     assert "cannot be read" in caplog.text

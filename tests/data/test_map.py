@@ -193,7 +193,7 @@ def test_text_stays_text_even_where_it_looks_like_the_numbers_it_replaces() -> N
 
 
 def written(home: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_size for path in home.rglob("*.arrow")}
+    return {str(path): path.stat().st_size for path in (home / "data" / "results").rglob("*.arrow")}
 
 
 @pytest.fixture
