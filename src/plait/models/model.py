@@ -186,14 +186,6 @@ class PretrainedModel(Pretrained):
             values["logits"] = values["logits"].view(-1, given.choices)
         return values
 
-    def _answers(self, **given: Any) -> dict[str, Any]:
-        answers = super()._answers(**given)
-        if self.task == "question_answering" and len(answers) == 1:
-            raise OptionError(
-                f"`{next(iter(answers))}` was given alone: the answer needs start_positions and end_positions."
-            )
-        return answers
-
     def _returns_cache(self, use_cache: bool | None, given: Cache | None) -> bool:
         if given is not None and not isinstance(given, Cache):
             raise OptionError(

@@ -341,7 +341,10 @@ class Pretrained(nn.Module):
     # -- what is asked of it ------------------------------------------------------------------------------------------
 
     def _answers(self, **given: Any) -> dict[str, Any]:
-        """Those arguments that hold answers to the task. Raises OptionError for one that the task does not take."""
+        """Those arguments that hold answers to the task.
+
+        Raises OptionError for one that the task does not take, and for one end of an answer without the other.
+        """
         answers = {name: value for name, value in given.items() if value is not None}
         task = TASKS[self.task]
         if unknown := [name for name in answers if name not in task.labels]:
@@ -354,6 +357,10 @@ class Pretrained(nn.Module):
         for name, value in answers.items():
             if not isinstance(value, torch.Tensor):
                 raise OptionError(f"`{name}` must be a tensor, but is a {type(value).__name__}. Use torch.tensor(…).")
+        if self.task == "question_answering" and len(answers) == 1:
+            raise OptionError(
+                f"`{next(iter(answers))}` was given alone: the answer needs start_positions and end_positions."
+            )
         return answers
 
     def _asked(self, argument: bool | None, key: str) -> bool:

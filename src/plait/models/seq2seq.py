@@ -167,14 +167,6 @@ class Seq2SeqModel(Pretrained):
         wants_tuple = not (self.config.return_dict if return_dict is None else return_dict)
         return output.to_tuple() if wants_tuple else output
 
-    def _answers(self, **given: Any) -> dict[str, Any]:
-        answers = super()._answers(**given)
-        if self.task == "question_answering" and len(answers) == 1:
-            raise OptionError(
-                f"`{next(iter(answers))}` was given alone: the answer needs start_positions and end_positions."
-            )
-        return answers
-
     def _seen(self, states: bool | None, weights: bool | None) -> _Seen:
         asked = self._asked(states, "output_hidden_states"), self._asked(weights, "output_attentions")
         return _Seen(states=asked[0], weights=asked[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -11,13 +12,13 @@ from typing import Any
 from plait import settings
 
 
-class Launched:
+class Launched(ABC):
     """The place of this process under torchrun, and what follows from it; one process when there was no launch."""
 
     @property
+    @abstractmethod
     def device(self) -> Any:
         """Where the model goes."""
-        raise NotImplementedError
 
     @property
     def world_size(self) -> int:
@@ -58,9 +59,9 @@ class Launched:
         """A block that any process may run at once: what `map` keeps is safe for several, so nobody waits."""
         yield
 
+    @abstractmethod
     def to_dict(self) -> dict[str, Any]:
         """Every field, as JSON can hold it."""
-        raise NotImplementedError
 
     def to_json_string(self) -> str:
         """Every field, as JSON text."""
