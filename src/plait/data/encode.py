@@ -225,11 +225,12 @@ def _of_numpy(array: Any) -> Any:
     flat = pa.array(np.ascontiguousarray(array).reshape(-1))
     for axis in range(array.ndim - 1, 0, -1):
         count = int(np.prod(array.shape[:axis]))
-        flat = _cut(flat, np.arange(count + 1, dtype=np.int64) * array.shape[axis])
+        flat = cut(flat, np.arange(count + 1, dtype=np.int64) * array.shape[axis])
     return flat
 
 
-def _cut(items: Any, offsets: Any) -> Any:
+def cut(items: Any, offsets: Any) -> Any:
+    """Lists of the items between offsets; large ones where there are more items than a list array counts."""
     if offsets[-1] < 2**31:
         return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), items)
     return pa.LargeListArray.from_arrays(pa.array(offsets), items)
@@ -245,7 +246,7 @@ def _of_arrays(values: list[Any]) -> Any:
             return _of_numpy(np.stack(given))
         if all(array.ndim == 1 for array in given):
             lengths = np.fromiter((len(array) for array in given), dtype=np.int64, count=len(given))
-            return _cut(pa.array(np.concatenate(given)), np.concatenate([[0], np.cumsum(lengths)]))
+            return cut(pa.array(np.concatenate(given)), np.concatenate([[0], np.cumsum(lengths)]))
     kinds = {array.dtype for array in given}
     found = natural([None if array is None else array.tolist() for array in arrays])
     if len(kinds) == 1 and next(iter(kinds)).kind in "biuf":

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from plait.data.encode import natural
+from plait.data.encode import cut, natural
 from plait.data.lazy import Block, LazyDict
 from plait.data.outcome import Taker
 from plait.errors import DataError
@@ -214,10 +214,7 @@ def _fields(result: Any) -> dict[str, Any]:
 def _array_of(column: Flat) -> Any:
     """The list array that the lists of a column become."""
     offsets = np.concatenate([[0], np.cumsum(column.lengths, dtype=np.int64)])
-    numbers = pa.array(column.numbers().astype(np.int64, copy=False))
-    if offsets[-1] >= 2**31:
-        return pa.LargeListArray.from_arrays(pa.array(offsets), numbers)
-    return pa.ListArray.from_arrays(pa.array(offsets.astype(np.int32)), numbers)
+    return cut(pa.array(column.numbers().astype(np.int64, copy=False)), offsets)
 
 
 def _count(fields: Mapping[str, Any], block: Block, *, kept: list[str]) -> int:
