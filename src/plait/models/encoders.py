@@ -33,10 +33,17 @@ def norm_spec(reader: Reader) -> NormSpec:
     return NormSpec(kind="layer", eps=reader.number("layer_norm_eps"), bias=True)
 
 
-def encoder(reader: Reader, *, positions: LearnedPositions | None, embedding: int | None = None) -> Single:
+def encoder(
+    reader: Reader,
+    *,
+    positions: LearnedPositions | None,
+    embedding: int | None = None,
+    segments: tuple[int, ...] | None = None,
+) -> Single:
     """The stack that BERT and its relatives share.
 
-    They differ by how `positions` are counted and by the width `embedding` of the tables, None for the stack's.
+    They differ by how `positions` are counted, by the width `embedding` of the tables, None for the stack's, and by the
+    kinds of `segments`, None for one.
     """
     dim = reader.per_head()
     reader.only("position_embedding_type", "absolute", reason="relative keys are another attention")
@@ -58,7 +65,7 @@ def encoder(reader: Reader, *, positions: LearnedPositions | None, embedding: in
         vocabulary=vocabulary,
         narrow=None if embedding is None else NarrowTables(width=embedding),
         positions=positions,
-        segments=reader.optional_integer("type_vocab_size", least=0) or None,
+        segments=segments or reader.optional_integer("type_vocab_size", least=0) or None,
         norm=norm,
         dropout=dropout,
         padding=reader.padding(vocabulary=vocabulary),

@@ -114,6 +114,8 @@ def spec(reader: Reader) -> Single:
     reader.only("use_bidirectional_attention", False, reason="its tokens see those before them alone")
     slides = sliding_layers(reader, [index % 2 == 0 for index in range(reader.integer("num_hidden_layers"))])
     window, rotation = reader.optional_integer("sliding_window"), rope(reader, dim=reader.integer("head_dim"))
+    # Some published files have the number under both names.
+    reader.only("sliding_window_size", window, reason="the window is that of `sliding_window`")
     layers = [(MaskSpec(causal=True, window=window if slide else None), rotation) for slide in slides]
     return decoder(reader, layers=layers, softcap=optional_number(reader, "attn_logit_softcapping"))
 

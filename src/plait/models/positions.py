@@ -28,7 +28,7 @@ def rope(reader: Reader, *, dim: int, partial: float | None = None) -> RopeSpec:
     reader.value("rope_scaling")
     if not isinstance(reader.value("rope_parameters"), Mapping):
         return RopeSpec(theta=theta, dim=_turned(reader, dim, share))
-    with reader.nested("rope_parameters") as inner:
+    with reader.nested("rope_parameters", ignored={"finetuned": "whether the model was trained so"}) as inner:
         share = _share(inner, None if partial is None else share)
         return rotation(inner, reader, dim=_turned(reader, dim, share), theta=theta)
 

@@ -23,6 +23,7 @@ _TRAINING = "a choice of training; the network's function is the same"
 _OUTPUT = "which outputs are returned by default; the model's forward reads it"
 _LABELS = "labels and losses; the task heads read it"
 _TOKENIZER = "belongs to the tokenizer"
+_AFTERWARDS = "what another library does to the scores; they are given as the network makes them"
 _RUNTIME = "how a program runs the network; the numbers are the same"
 
 # Keys that any checkpoint may carry, and why none of them changes what the network computes.
@@ -31,6 +32,8 @@ HARMLESS: Mapping[str, str] = {
     "tie_word_embeddings": "the language heads read it",
     "quantization_config": "how files hold the matrices; the loader reads it, and refuses what it cannot read",
     "hub_mixin": _PROVENANCE,
+    "sbert_ce_default_activation_function": _AFTERWARDS,
+    "sentence_transformers": _AFTERWARDS,
     **dict.fromkeys(
         [
             "architectures",
@@ -47,7 +50,6 @@ HARMLESS: Mapping[str, str] = {
             "transformers.js_config",
             "finetuning_task",
             "task_specific_params",
-            "sentence_transformers",
             "base_model",
         ],
         _PROVENANCE,

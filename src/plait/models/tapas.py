@@ -54,7 +54,7 @@ DEFAULTS: Mapping[str, Any] = {
 }
 IGNORED = (
     dict(bert.IGNORED)
-    | {"init_cell_selection_weights_to_zero": "how a new head is drawn", "type_vocab_size": "read as type_vocab_sizes"}
+    | {"init_cell_selection_weights_to_zero": "how a new head is drawn"}
     | dict.fromkeys(
         ["aggregation_labels", "no_aggregation_label_index"], "names of operations, for whoever reads the answer"
     )
@@ -85,11 +85,12 @@ def spec(reader: Reader) -> Single:
     """The encoder; see `Family.spec`."""
     anew = reader.flag("reset_position_index_per_cell")
     positions = LearnedPositions(count=reader.integer("max_position_embeddings"), over="cells" if anew else "slots")
-    single = encoders.encoder(reader, positions=positions)
-    cells(reader)  # every checkpoint has these keys, whatever its head
     kinds = _kinds(reader.value("type_vocab_sizes"), reader.label)
-    frontend = replace(single.stack.frontend, segments=kinds)
-    return replace(single, stack=replace(single.stack, frontend=frontend))
+    # The published files have the list under both names.
+    reader.only("type_vocab_size", list(kinds), reason="the sizes are those of `type_vocab_sizes`")
+    reader.only("softmax_temperature", 1.0, reason="`temperature` alone divides the scores")
+    cells(reader)  # every checkpoint has these keys, whatever its head
+    return encoders.encoder(reader, positions=positions, segments=kinds)
 
 
 def cells(reader: Reader) -> CellHeadSpec:
