@@ -176,12 +176,29 @@ class TestTorchArchive:
             tmp_path / "pytorch_model.bin",
             _use_new_zipfile_serialization=new,
         )
-        with pytest.raises(WeightsError, match="is refused: it holds Python objects that are not tensors"):
+        with pytest.raises(WeightsError, match="is refused: it holds Python objects that are not tensors") as caught:
             open_checkpoint(tmp_path)
+        # What it holds, and not torch's advice on how to unpickle it all the same, which has codes of colours in it.
+        assert str(caught.value).endswith(f"(It asks for {open.__module__}.open.)")
         assert not marker.exists()
         with pytest.raises(TypeError):  # while the unrestricted reader runs it: a file is no pickled state
             torch.load(tmp_path / "pytorch_model.bin", weights_only=False)["b"] + 1
         assert marker.exists()
+
+    @pytest.mark.parametrize("new", [True, False])
+    def test_names_of_one_memory_become_tensors_of_their_own(self, tmp_path: Path, new: bool) -> None:
+        """Tied weights are stored so; in a model that does not tie them, a step on one must not move the other."""
+        shared = torch.arange(6.0).view(2, 3)
+        content = {"a": shared, "b": shared, "turned": shared.T, "one": torch.ones(()).expand(2, 2)}
+        torch.save(content, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=new)
+        checkpoint = open_checkpoint(tmp_path)
+        tensors = {name: checkpoint.tensor(name) for name in content}
+        for name, tensor in tensors.items():
+            assert torch.equal(tensor, content[name])
+            assert tensor.is_contiguous()
+        for name, tensor in tensors.items():
+            tensor += 1.0
+            assert torch.equal(tensor, content[name] + 1)
 
     def test_compressed_members_are_refused(self, tmp_path: Path) -> None:
         """A gigabyte of zeros takes a megabyte when compressed; torch itself never compresses."""
@@ -201,9 +218,9 @@ class TestTorchArchive:
             ([torch.zeros(1)], "holds a list, not a table of tensors"),
             (
                 {"state_dict": {"a": torch.zeros(1)}},
-                "its item 'state_dict' is a dict. Save the state_dict of the model alone",
+                "its item 'state_dict' is of type dict. Save the state_dict of the model alone",
             ),
-            ({1: torch.zeros(1)}, "its item 1 is a Tensor"),
+            ({1: torch.zeros(1)}, "its item 1 is of type Tensor"),
             ({"a": torch.zeros(2, 2).to_sparse()}, "tensor 'a' is sparse, quantised or empty of data"),
         ],
     )

@@ -39,6 +39,7 @@ from plait.models.registry import family_of
 from plait.models.seq2seq import Seq2SeqModel
 from plait.models.table import TableModel
 from plait.models.tasks import TASKS
+from plait.nn.attention import Attention
 from plait.nn.build import build, initialise
 from plait.nn.spec import EncoderDecoder, LanguageHeadSpec, PoolSpec, Single, Topology
 from plait.nn.topology import EncoderDecoderModel, SingleModel
@@ -52,6 +53,8 @@ _SPECIAL_TOKENS = (
     *("bos_token_id", "eos_token_id", "pad_token_id"),
     *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
 )
+# The parts behind the stack that a checkpoint may lack as a whole; the last is the layer of a head that scores.
+_BEHIND = ("pool.", "head.", "head.projection.")
 Network = SingleModel | EncoderDecoderModel
 
 
@@ -94,6 +97,10 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
         for name in report.new:
             network.get_parameter(name).requires_grad_(True)  # what is new trains, whatever lies before it
         _draw(network, config, report.new, dtype=report.dtype or torch.get_default_dtype(), places=places)
+    if options.prepack:
+        for module in network.modules():
+            if isinstance(module, Attention):
+                module.join()
     model = model_of(noted(config, kind), task=task, network=network).eval()
     if options.offload_folder is not None and "disk" not in places.places.values():
         logger("models").info("offload_folder has no effect: nothing of this model lies on disk.")
@@ -210,15 +217,16 @@ def _leaving_out(rules: Rules, part: str, reason: str) -> Rules:
 def _absent(checkpoint: Checkpoint, rules: Rules) -> tuple[str, ...]:
     """Those parts behind the stack of which the checkpoint holds nothing at all."""
     present = [name for step in rules.plan(checkpoint.entries()).steps for name in step.ours]
-    return tuple(part for part in ("pool.", "head.") if not any(name.startswith(part) for name in present))
+    return tuple(part for part in _BEHIND if not any(name.startswith(part) for name in present))
 
 
 def _fit_head(
     network: Network, checkpoint: Checkpoint, rules: Rules, *, task: str, redraw: bool
 ) -> tuple[Rules, tuple[str, ...]]:
-    """The rules to load by, and the parts that may be new: a pool or head that the checkpoint lacks altogether.
+    """The rules to load by, and the parts that may be new: a pool or head that the checkpoint lacks altogether, or the
+    layer of a head that scores (ModernBERT shares the layers before it among its heads).
 
-    With `redraw`, a head of another size counts as lacking. Raises WeightsError for one otherwise, with the remedy.
+    With `redraw`, layers of another size count as lacking. Raises WeightsError for one otherwise, with the remedy.
     """
     if not TASKS[task].new_head:
         return rules, ()
@@ -226,20 +234,27 @@ def _fit_head(
     if "head." in fresh:
         return rules, fresh
     shapes = {name: tuple(part.shape) for name, part in network.named_parameters() if name.startswith("head.")}
+    if "head.projection." in fresh and "head.projection.weight" in shapes:
+        return rules, fresh
     source = Translated(checkpoint, rules)
+    stored = {name: entry.shape for name, entry in source.entries().items() if name in shapes}
     wrong = [
-        name for name, shape in shapes.items() if name in source.entries() and source.entries()[name].shape != shape
+        name
+        for name, shape in stored.items()
+        if name.endswith(".weight") and shape[:1] != shapes[name][:1] and shape[1:] == shapes[name][1:]
     ]
     if not wrong:
         return rules, ()  # a head without the pool that it was trained on would be half a head
-    stored = source.entries()[wrong[0]].shape
     if not redraw:
         raise WeightsError(
-            f"{checkpoint.label} holds a head for {stored[0]} labels, but the configuration asks for "
+            f"{checkpoint.label} holds a head for {stored[wrong[0]][0]} labels, but the configuration asks for "
             f"{shapes[wrong[0]][0]}. "
             "Leave num_labels out to use that head, or pass ignore_mismatched_sizes=True to draw a new one."
         )
-    return _leaving_out(rules, "head.", "a head of another size"), (*fresh, "head.")
+    layers = tuple(dict.fromkeys(name.rpartition(".")[0] + "." for name in wrong))
+    for layer in layers:
+        rules = _leaving_out(rules, layer, "a head of another size")
+    return rules, (*fresh, *layers)
 
 
 def _refuse_disk(*, stored: bool) -> None:

@@ -18,7 +18,7 @@ from plait.nn.spec import (
     StackSpec,
     TextFrontendSpec,
 )
-from plait.weights.rules import Rules, rename
+from plait.weights.rules import Rules, ignore, rename
 
 NAME = "OPT"
 
@@ -113,7 +113,11 @@ def RULES(config: Config) -> Rules:
         "layers.{i}.self_attn_layer_norm.{wb}": f"stack.layers.{{i}}.around_attention.{slot}.{{wb}}",
         "layers.{i}.final_layer_norm.{wb}": f"stack.layers.{{i}}.around_mlp.{slot}.{{wb}}",
     }
-    return Rules(*(rename("model.decoder." + theirs, ours) for theirs, ours in table.items()), prefixes=("model.",))
+    return Rules(
+        *(rename("model.decoder." + theirs, ours) for theirs, ours in table.items()),
+        ignore("model.decoder.version", "a note of the program that trained it"),
+        prefixes=("model.",),
+    )
 
 
 HEADS = decoders.heads(NAME, None, without=["token_classification"])

@@ -107,6 +107,8 @@ class LoadOptions:
             logger("models").info(
                 "offload_state_dict has no effect: weights are mapped from the checkpoint, so nothing is copied aside."
             )
+        if self.use_safetensors is False:
+            logger("models").info("use_safetensors=False has no effect: of several formats, safetensors are read.")
         if self.low_cpu_mem_usage is False:
             logger("models").info("low_cpu_mem_usage=False has no effect: weights are always loaded without a copy.")
         if self.resume_download is False:

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
 
 M = TypeVar("M", bound=tuple[Any, ...])
 
+# What every name begins with in a file that was written from within DataParallel or torch.compile.
+_WRAPPERS = ("module.", "_orig_mod.")
+
 __all__ = [
     "Plan",
     "Rule",
@@ -235,9 +238,13 @@ class Rules:
         return name.removeprefix(prefix)
 
     def _match_theirs(self, name: str) -> tuple[int, Binding, int] | None:
-        """The rule, placeholders and position of a checkpoint's name, whatever prefix it lacks or old name it has."""
-        stem, _, last = name.rpartition(".")
-        spellings = [name]
+        """The rule, placeholders and position of a checkpoint's name, whatever prefix it lacks, or old name or wrapper
+        it has."""
+        inner = name
+        while wrapper := next((wrapper for wrapper in _WRAPPERS if inner.startswith(wrapper)), ""):
+            inner = inner.removeprefix(wrapper)
+        stem, _, last = inner.rpartition(".")
+        spellings = [inner]
         if last in self.old:
             spellings.append(f"{stem}.{self.old[last]}" if stem else self.old[last])
         spellings += [prefix + spelling for prefix in self.prefixes for spelling in spellings]

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,20 +36,28 @@ class TorchArchive:
             )
             for name, tensor in self._tensors.items()
         }
+        first: dict[int, str] = {}
+        for name, tensor in self._tensors.items():
+            first.setdefault(tensor.data_ptr(), name)
+        self._owners = set(first.values())
 
     def entries(self) -> Mapping[str, Entry]:
         """The table of contents, by name, in the file's order."""
         return self._entries
 
     def tensor(self, name: str) -> torch.Tensor:
-        """A private view of the file; writing to it does not change the file."""
+        """A private view of the file; writing to it changes neither the file nor a tensor of another name.
+
+        An archive may hold two names of one memory, as of tied weights, and views of any strides: those are copied.
+        """
+        tensor = self.borrow(name)
+        return tensor.contiguous() if name in self._owners else tensor.clone(memory_format=torch.contiguous_format)
+
+    def borrow(self, name: str) -> torch.Tensor:
+        """The same values as they lie; torch maps an archive as a whole, its pages leave memory with the checkpoint."""
         if name not in self._tensors:
             raise WeightsError(f"{self.label} holds no tensor {name!r}.{nearest(name, self._tensors)}")
         return self._tensors[name]
-
-    def borrow(self, name: str) -> torch.Tensor:
-        """The same as `tensor`: torch maps the archive as a whole, its pages leave memory with the checkpoint."""
-        return self.tensor(name)
 
 
 def _load(path: Path, *, label: str) -> object:
@@ -59,8 +68,7 @@ def _load(path: Path, *, label: str) -> object:
     except pickle.UnpicklingError as error:
         raise WeightsError(
             f"{label} is refused: it holds Python objects that are not tensors, and unpickling them could run "
-            "any code. Ask its author for a safetensors file, or convert it where you trust it. "
-            f"({_first_line(error)})"
+            f"any code. Ask its author for a safetensors file, or convert it where you trust it. ({_refusal(error)})"
         ) from error
     except Exception as error:  # damage shows as exceptions of many kinds, which torch does not document
         raise WeightsError(
@@ -85,6 +93,14 @@ def _is_archive(path: Path, *, label: str) -> bool:
     return True
 
 
+def _refusal(error: Exception) -> str:
+    """What the restricted unpickler met; what torch says around it are ways to unpickle all the same."""
+    found = re.search(r"Unsupported global: GLOBAL (\S+)", str(error))
+    if found:
+        return f"It asks for {found[1]}."
+    return next((text for text in re.findall(r"WeightsUnpickler error: (.+)", str(error))), _first_line(error))[:300]
+
+
 def _first_line(error: Exception) -> str:
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
 
@@ -96,8 +112,8 @@ def _table(content: object, *, label: str) -> dict[str, torch.Tensor]:
     for name, tensor in content.items():
         if not isinstance(name, str) or not isinstance(tensor, torch.Tensor):
             raise WeightsError(
-                f"{label} is not a plain table of tensors: its item {name!r} is a {type(tensor).__name__}. "
-                "Save the state_dict of the model alone."
+                f"{label} is not a plain table of tensors: its item {name!r} is of type "
+                f"{type(tensor).__name__}. Save the state_dict of the model alone."
             )
         if tensor.layout is not torch.strided or tensor.is_quantized or tensor.is_meta:
             raise WeightsError(

@@ -1,0 +1,143 @@
+"""Checkpoints as users have them: of another task, of other sizes, from within a wrapper, with weights that share
+memory; against what the reference library makes of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from torch import Tensor
+
+from plait.errors import WeightsError
+from plait.models import auto
+from plait.models.auto import AutoModelForCausalLM, AutoModelForSequenceClassification
+
+SIZES = {
+    "vocab_size": 29,
+    "hidden_size": 8,
+    "intermediate_size": 12,
+    "num_attention_heads": 2,
+    "num_hidden_layers": 2,
+    "initializer_range": 0.3,
+    "pad_token_id": 0,
+    "num_labels": 3,
+}
+IDS = torch.tensor([[5, 9, 2, 17, 3]])
+
+
+def saved(folder: Path, name: str, task: str, **changes: Any) -> Any:
+    """A random model of the reference library, saved in `folder`; a change to None takes the key out."""
+    torch.manual_seed(0)
+    values = {key: value for key, value in {**SIZES, **changes}.items() if value is not None}
+    config = getattr(transformers, f"{name}Config")(**values)
+    model = getattr(transformers, f"AutoModel{task}").from_config(config).eval()
+    model.save_pretrained(folder)
+    return model
+
+
+def edited(folder: Path, edit: Callable[[dict[str, Tensor]], dict[str, Tensor]], *, name: str = "edited") -> Path:
+    """A copy of a saved model with its tensors changed."""
+    target = folder.parent / name
+    target.mkdir()
+    tensors = edit(safetensors.torch.load_file(folder / "model.safetensors"))
+    safetensors.torch.save_file(tensors, target / "model.safetensors")
+    (target / "config.json").write_text((folder / "config.json").read_text())
+    return target
+
+
+@pytest.mark.parametrize(
+    "task", ["SequenceClassification", "TokenClassification", "QuestionAnswering", "MultipleChoice"]
+)
+def test_modernbert_as_published_gets_a_new_last_layer(
+    task: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its file is that of the masked-language model, whose dense layer and norm every head has in front."""
+    special = {"bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
+    theirs = saved(tmp_path, "ModernBert", "ForMaskedLM", **special)
+    model = getattr(auto, f"AutoModelFor{task}").from_pretrained(tmp_path)
+    head = model.network.head
+    assert torch.equal(head.dense.weight, theirs.head.dense.weight)
+    assert torch.equal(head.norm.weight, theirs.head.norm.weight)
+    assert caplog.text.count("New, not in") == 1
+    assert "head.projection.weight, head.projection.bias. Train before use." in caplog.text
+    ends = {"num_labels": 2} if task == "QuestionAnswering" else {}  # as many as it has labels, there
+    reference = getattr(transformers, f"AutoModelFor{task}").from_pretrained(tmp_path, **ends).eval()
+    with torch.no_grad():
+        reference.classifier.weight.copy_(head.projection.weight)
+        reference.classifier.bias.copy_(head.projection.bias)
+        inputs = IDS[:, None] if task == "MultipleChoice" else IDS
+        mine, other = model(inputs), reference(inputs)
+    # float32 rounds at 6e-8 of a value; a few layers of sums of a dozen values stay below 1e-5 of the largest
+    key = "start_logits" if task == "QuestionAnswering" else "logits"
+    torch.testing.assert_close(mine[key], other[key], rtol=1e-5, atol=1e-5)
+
+
+def test_other_labels_keep_what_is_in_front_of_them(tmp_path: Path) -> None:
+    """As in the reference, only the layer of another size is new: the dense layer before it was trained."""
+    sizes = {"dim": 8, "hidden_dim": 12, "n_layers": 2, "n_heads": 2, "intermediate_size": None}
+    theirs = saved(tmp_path, "DistilBert", "ForSequenceClassification", **sizes)
+    other = {"num_labels": 5, "ignore_mismatched_sizes": True}
+    reference = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path, **other)
+    model = AutoModelForSequenceClassification.from_pretrained(tmp_path, **other)
+    assert torch.equal(reference.pre_classifier.weight, theirs.pre_classifier.weight)
+    assert torch.equal(model.network.head.dense.weight, theirs.pre_classifier.weight)
+    assert model.network.head.projection.weight.shape == (5, 8)
+
+
+def test_another_width_is_no_other_head(tmp_path: Path) -> None:
+    saved(tmp_path, "Bert", "ForSequenceClassification")
+    with pytest.raises(WeightsError, match=r"of another shape:\n  .*8.* in the checkpoint, .*16.* in the model"):
+        AutoModelForSequenceClassification.from_pretrained(tmp_path, hidden_size=16)
+
+
+@pytest.mark.parametrize("wrapper", ["module.", "_orig_mod.", "_orig_mod.module."])
+def test_files_from_within_a_wrapper(wrapper: str, tmp_path: Path) -> None:
+    """`torch.save(DataParallel(model).state_dict())`, and that of a compiled model."""
+    theirs = saved(tmp_path / "plain", "Llama", "ForCausalLM", num_key_value_heads=1)
+    wrapped = edited(tmp_path / "plain", lambda tensors: {wrapper + name: part for name, part in tensors.items()})
+    with torch.no_grad():
+        mine, other = AutoModelForCausalLM.from_pretrained(wrapped)(IDS).logits, theirs(IDS).logits
+    torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+
+
+def test_a_wrapped_name_beside_the_plain_one_must_agree(tmp_path: Path) -> None:
+    saved(tmp_path / "plain", "Llama", "ForCausalLM", num_key_value_heads=1)
+    both = edited(tmp_path / "plain", lambda held: {**held, "module.model.norm.weight": held["model.norm.weight"] + 1})
+    with pytest.raises(WeightsError, match="and module.model.norm.weight are one tensor of the model, but differ"):
+        AutoModelForCausalLM.from_pretrained(both)
+
+
+def test_weights_of_one_memory_are_trained_apart_where_they_are_not_tied(tmp_path: Path) -> None:
+    """A pickle of a tied model holds its embedding once, under two names."""
+    saved(tmp_path, "Llama", "ForCausalLM", num_key_value_heads=1, tie_word_embeddings=True)
+    held = safetensors.torch.load_file(tmp_path / "model.safetensors")
+    (tmp_path / "model.safetensors").unlink()
+    torch.save({**held, "lm_head.weight": held["model.embed_tokens.weight"]}, tmp_path / "pytorch_model.bin")
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, tie_word_embeddings=False)
+    with torch.no_grad():
+        model.get_output_embeddings().weight.add_(1.0)
+    assert torch.equal(model.get_input_embeddings().weight, held["model.embed_tokens.weight"])
+    model.save_pretrained(tmp_path / "ours")
+    stored = safetensors.torch.load_file(tmp_path / "ours" / "model.safetensors")
+    assert torch.equal(stored["lm_head.weight"], held["model.embed_tokens.weight"] + 1)
+
+
+def test_notes_of_the_program_that_trained_opt_are_left_out(tmp_path: Path) -> None:
+    saved(tmp_path / "plain", "OPT", "ForCausalLM", ffn_dim=12, intermediate_size=None)
+    noted = edited(tmp_path / "plain", lambda tensors: {**tensors, "model.decoder.version": torch.tensor([3.0])})
+    with torch.no_grad():
+        plain, other = (AutoModelForCausalLM.from_pretrained(folder)(IDS) for folder in (tmp_path / "plain", noted))
+    assert torch.equal(plain.logits, other.logits)
+
+
+def test_a_format_that_cannot_be_avoided_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    saved(tmp_path, "Llama", "ForCausalLM", num_key_value_heads=1)
+    with caplog.at_level(logging.INFO):
+        AutoModelForCausalLM.from_pretrained(tmp_path, use_safetensors=False)
+    assert "use_safetensors=False has no effect: of several formats, safetensors are read." in caplog.text
