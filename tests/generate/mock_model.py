@@ -17,6 +17,10 @@ class BagCache:
         self.sums: Tensor | None = None
         self.lengths = torch.zeros(batch, 1, dtype=torch.long)
 
+    def select(self, rows: Tensor, *, memory: bool) -> None:
+        assert self.sums is not None
+        self.sums, self.lengths = self.sums[rows], self.lengths[rows]
+
 
 class BagModel:
     """Vocabulary of `size`; counts its calls and the tokens that it read."""
@@ -79,3 +83,6 @@ class LetterTokenizer:
 
     def finish(self) -> str:
         return ""
+
+    def decode(self, ids: list[int], skip_special_tokens: bool) -> str:
+        return "".join(self.letters[token] for token in ids)

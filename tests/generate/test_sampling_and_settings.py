@@ -134,7 +134,7 @@ def test_what_a_configuration_does_not_say_is_as_in_the_models_own() -> None:
     assert generate(model, PROMPT, max_length=4).shape == (1, 4)
     assert generate(model, PROMPT, max_length=None).shape == (1, 6)
     found = GenerationConfig(temperature=0.5, eos_token_id=None).over(model.generation_config)
-    assert found.to_dict() == {"max_new_tokens": 3, "temperature": 0.5, "pad_token_id": 0, "num_beams": 1}
+    assert found.to_dict() == {"max_new_tokens": 3, "temperature": 0.5, "pad_token_id": 0}
     assert given.over(None) is given
     assert given.to_dict() == {"max_length": 9}, "the given one stays as it is"
 
@@ -144,9 +144,10 @@ def test_what_a_configuration_does_not_say_is_as_in_the_models_own() -> None:
     [
         ({"max_new_token": 3}, OptionError, "no generation option 'max_new_token'. Did you mean 'max_new_tokens'"),
         (
-            {"num_beams": 4},
+            {"num_beam_groups": 2},
             GenerationError,
-            "`num_beams=4` is not supported .* by the model's generation_config.json; say num_beams=1",
+            "`num_beam_groups=2` is not supported .* by the model's generation_config.json; say num_beam_groups=1. "
+            "Transformers 5 has no such search in generate either.",
         ),
         ({"assistant_model": "x"}, GenerationError, "`assistant_model='x'` is not supported"),
         ({"constraints": list(range(60))}, GenerationError, "`constraints=a list` is not supported"),
@@ -188,8 +189,8 @@ def test_generation_config_reads_and_writes_the_usual_file(tmp_path) -> None:
     assert written == {name: value for name, value in {**content, "top_k": 30}.items() if value is not None}
     assert GenerationConfig.from_pretrained(tmp_path / "copy") == config
     assert '"temperature": 0.6' in repr(config)
-    with pytest.raises(GenerationError, match="`num_beams=4` is not supported"):
-        config.refuse_unsupported()
+    with pytest.raises(GenerationError, match="`diversity_penalty=0.5` is not supported"):
+        config.updated(diversity_penalty=0.5).refuse_unsupported()
     with pytest.raises(NotFoundError, match="generation_config.json does not exist, .* model.generation_config"):
         GenerationConfig.from_folder(tmp_path / "nothing")
 

@@ -121,6 +121,21 @@ def test_select_rows() -> None:
         torch.testing.assert_close(MODEL(chosen[:, 5:], cache=cache).scores, expected, rtol=1e-5, atol=2e-5)
 
 
+def test_selected_rows_keep_their_room_and_may_leave_the_memory() -> None:
+    layer = LayerCache()
+    numbers = torch.arange(12.0).view(3, 1, 2, 2)
+    layer.append(numbers, -numbers, capacity=50)
+    layer.memory = numbers + 100, numbers + 200
+    layer.select(torch.tensor([2, 2, 0, 1]))
+    assert layer.memory[0].equal(numbers[[2, 2, 0, 1]] + 100)
+    layer.select(torch.tensor([3, 0, 1, 2]), memory=False)
+    assert layer.memory[1].equal(numbers[[2, 2, 0, 1]] + 200)
+    keys, values = layer.append(numbers[[0, 0, 0, 0], :, :1], numbers[[0, 0, 0, 0], :, :1])
+    assert keys[:, :, :2].equal(numbers[[1, 2, 2, 0]])
+    assert values[:, :, :2].equal(-numbers[[1, 2, 2, 0]])
+    assert keys.stride(1) == 50 * 2  # the room for 50 tokens is still there
+
+
 def test_buffers_grow_by_doubling() -> None:
     """1,000 appended tokens are moved to a larger buffer about log2(1000) = 10 times."""
     cache, moves, buffer = LayerCache(), 0, None

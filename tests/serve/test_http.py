@@ -180,7 +180,11 @@ def test_options_of_the_model_that_are_not_supported_are_told() -> None:
     with client_of(model) as client:
         response = client.post(CHAT, json=HELLO)
         assert response.status_code == 400
-        assert "`num_beams=4` is not supported" in response.json()["error"]["message"]
+        assert "`num_beams=4` cannot be streamed" in response.json()["error"]["message"]
+        model.generation_config = GenerationConfig(guidance_scale=2.0)
+        response = client.post(CHAT, json=HELLO)
+        assert response.status_code == 400
+        assert "`guidance_scale=2.0` is not supported" in response.json()["error"]["message"]
 
 
 def test_the_key_guards_all_but_health() -> None:

@@ -67,6 +67,33 @@ def test_predictions_are_what_the_model_writes(tmp_path: Path) -> None:
     assert trainer.predict(rows(2)).predictions.shape == (2, 8)  # an option of one call stays with it
 
 
+def test_beams_are_those_of_the_argument_or_of_the_configuration(tmp_path: Path) -> None:
+    model = small().eval()
+    with torch.no_grad():
+        for part in model.parameters():
+            part.add_(torch.randn(part.shape) * 0.3)  # a new one says the same word for ever, with any number of beams
+    options = {"max_length": 8, "eos_token_id": END}
+    expected = {
+        beams: [
+            [*ids, *[PAD] * (8 - len(ids))]
+            for row in rows()
+            for ids in model.generate(
+                torch.tensor([row["input_ids"]]),
+                attention_mask=torch.tensor([row["attention_mask"]]),
+                num_beams=beams,
+                **options,
+            ).tolist()
+        ]
+        for beams in (1, 4)
+    }
+    assert expected[1] != expected[4]
+    said = trainer_of(model, tmp_path, generation_num_beams=4)
+    assert said.predict(rows()).predictions.tolist() == expected[4]
+    assert said.predict(rows(), num_beams=1).predictions.tolist() == expected[1]
+    own = trainer_of(model, tmp_path, generation_config=GenerationConfig(num_beams=4, **options))
+    assert own.predict(rows()).predictions.tolist() == expected[4]
+
+
 def test_a_metric_sees_answers_become_right(tmp_path: Path) -> None:
     def exact(answers: EvalPrediction) -> dict[str, float]:
         said = [[token for token in row if token not in (START, END, PAD)] for row in answers.predictions.tolist()]
@@ -112,7 +139,8 @@ def test_what_cannot_be_written_is_said_before_training(tmp_path: Path) -> None:
     decoder = AutoModelForCausalLM.from_config({"model_type": "llama", "vocab_size": 12, **sizes})
     with pytest.raises(OptionError, match="predict_with_generate=True needs a model with an encoder that generates"):
         trainer_of(decoder, tmp_path)
-    beams = GenerationConfig(num_beams=4)
-    with pytest.raises(GenerationError, match="`num_beams=4` is not supported"):
-        trainer_of(small(), tmp_path, generation_config=beams)
-    assert trainer_of(small(), tmp_path, generation_config=beams, generation_num_beams=1).predict(rows(1)) is not None
+    groups = GenerationConfig(num_beam_groups=2)
+    with pytest.raises(GenerationError, match="`num_beam_groups=2` is not supported"):
+        trainer_of(small(), tmp_path, generation_config=groups)
+    with pytest.raises(GenerationError, match="`num_beams` must be a whole number, 1 or more, but is 0"):
+        trainer_of(small(), tmp_path).predict(rows(1), num_beams=0)

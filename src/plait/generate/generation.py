@@ -1,4 +1,4 @@
-"""`generate`, complete for decoders: the options of a call become processors, stops and a sampler around the loop."""
+"""`generate`, complete: the options of a call become processors and stops around the loop or around beam search."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor
 
 from plait.console import logger
 from plait.errors import GenerationError, OptionError
+from plait.generate.beam import BeamRules, Beams, found, search
 from plait.generate.loop import check_prompt, generate_tokens
 from plait.generate.naive import Uncached
 from plait.generate.processors import (
@@ -34,9 +35,16 @@ from plait.generate.processors import (
     TopPLogitsWarper,
 )
 from plait.generate.protocol import LanguageModel
-from plait.generate.sampling import Multinomial, Sampler, greedy
-from plait.generate.settings import SAMPLING, GenerationConfig
-from plait.generate.stopping import EosTokenCriteria, MaxTimeCriteria, Stop, StoppingCriteriaList, StopStringCriteria
+from plait.generate.sampling import Multinomial, Sampler, greedy, highest
+from plait.generate.settings import RANKING, SAMPLING, GenerationConfig
+from plait.generate.stopping import (
+    EosTokenCriteria,
+    MaxTimeCriteria,
+    Stop,
+    StoppingCriteriaList,
+    StopStringCriteria,
+    StopStringsOfBeams,
+)
 
 DEFAULT_NEW_TOKENS = 20
 
@@ -45,7 +53,9 @@ class GenerateOutput(dict[str, Any]):
     """The result of `generate(…, return_dict_in_generate=True)`, read by key or attribute.
 
     `sequences` (B, T + n); with `output_scores` and `output_logits`, `scores` and `logits` are tuples of n tensors
-    (B, V): after and before the processors.
+    (B, V): after and before the processors. Of beam search there are also `beam_indices` (B, n), which row of `scores`
+    each token was chosen from (-1 behind an answer's end), and, with `output_scores`, `sequences_scores` (B,): the sum
+    of the scores of an answer's tokens, divided by their number to the power of `length_penalty`.
     """
 
     def __getattr__(self, name: str) -> Any:
@@ -57,7 +67,7 @@ class GenerateOutput(dict[str, Any]):
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A call of `generate`, ready to run: prompts (B, T) and what surrounds the loop."""
+    """A call of `generate`, ready to run: prompts (B, T) and what surrounds the loop, or beam search with `rules`."""
 
     tokens: Tensor
     valid: Tensor | None
@@ -67,19 +77,21 @@ class Plan:
     max_new_tokens: int
     pad_token_id: int
     use_cache: bool
+    rules: BeamRules | None = None
 
     def steps(self, model: LanguageModel) -> Iterator[Tensor]:
         """Run the loop: the ids (B,) of each next token."""
-        return generate_tokens(
-            model if self.use_cache else Uncached(model),
-            self.tokens,
-            valid=self.valid,
-            processors=self.processors,
-            sampler=self.sampler,
-            stop=self.stop,
-            max_new_tokens=self.max_new_tokens,
-            pad_token_id=self.pad_token_id,
-        )
+        return generate_tokens(model if self.use_cache else Uncached(model), sampler=self.sampler, **self._common)
+
+    def search(self, model: LanguageModel, rules: BeamRules) -> Iterator[Beams]:
+        """Run beam search: what is known after each step."""
+        choose = self.sampler.several if isinstance(self.sampler, Multinomial) else highest
+        return search(model if self.use_cache else Uncached(model), choose=choose, rules=rules, **self._common)
+
+    @property
+    def _common(self) -> dict[str, Any]:
+        names = ("tokens", "valid", "processors", "stop", "max_new_tokens", "pad_token_id")
+        return {name: getattr(self, name) for name in names}
 
 
 def plan(
@@ -98,22 +110,50 @@ def plan(
     valid = check_prompt(input_ids, attention_mask)
     limit = new_tokens(config, input_ids.shape[1])
     config = config.updated(max_new_tokens=limit)
-    if config.num_return_sequences > 1:
-        if not config.do_sample:
-            raise GenerationError(
-                "`num_return_sequences` above 1 needs do_sample=True: greedy decoding has one answer."
-            )
-        input_ids = input_ids.repeat_interleave(config.num_return_sequences, dim=0)
-        valid = None if valid is None else valid.repeat_interleave(config.num_return_sequences, dim=0)
+    rules = build_rules(config)
+    rows, validity = (
+        _repeated(part, max(config.num_beams, config.num_return_sequences)) for part in (input_ids, valid)
+    )
+    assert rows is not None
     return Plan(
-        tokens=input_ids,
-        valid=valid,
-        processors=build_processors(config, input_ids, valid, logits_processor),
+        tokens=rows if rules is None else input_ids,  # beam search makes its own rows of one reading of the prompt
+        valid=validity if rules is None else valid,
+        processors=build_processors(config, rows, validity, logits_processor),
         sampler=build_sampler(config, input_ids.device, generator, seed),
-        stop=build_stop(config, stopping_criteria, tokenizer),
+        stop=build_stop(config, stopping_criteria, tokenizer, width=input_ids.shape[1]),
         max_new_tokens=limit,
         pad_token_id=_padding(config),
         use_cache=config.use_cache,
+        rules=rules,
+    )
+
+
+def _repeated(rows: Tensor | None, times: int) -> Tensor | None:
+    return rows if rows is None or times == 1 else rows.repeat_interleave(times, dim=0)
+
+
+def build_rules(config: GenerationConfig) -> BeamRules | None:
+    """The rules of the beam search that `config` asks for; None where it asks for a single answer.
+
+    Raises GenerationError for more answers than there are.
+    """
+    if config.num_beams == 1:
+        if config.num_return_sequences > 1 and not config.do_sample:
+            raise GenerationError(
+                "`num_return_sequences` above 1 needs do_sample=True or as many num_beams: greedy decoding has one "
+                "answer."
+            )
+        return None
+    if config.num_return_sequences > config.num_beams:
+        raise GenerationError(
+            f"`num_return_sequences={config.num_return_sequences}` is more than `num_beams={config.num_beams}`, the "
+            "number of answers that beam search finds. Raise num_beams."
+        )
+    return BeamRules(
+        beams=config.num_beams,
+        length_penalty=config.length_penalty,
+        early_stopping=config.early_stopping,
+        ends=len(config.eos_token_ids()),
     )
 
 
@@ -137,9 +177,12 @@ def generate(
     `attention_mask` (B, T) is 0 at padding, which must be on the left. `options` are those of `GenerationConfig` and
     change `generation_config`, and what neither says is as in the model's own. `seed` or `generator` make sampling
     repeatable. `tokenizer` is needed for `stop_strings`. Without a limit, 20 tokens are generated, and a log line says
-    so. Raises OptionError for an unknown option, GenerationError for one that cannot be met.
+    so. With `num_beams` above 1, answers grow side by side and the `num_return_sequences` best are returned, which
+    excludes a `streamer`. Raises OptionError for an unknown option, GenerationError for one that cannot be met.
     """
     config = config_of(model, generation_config, options)
+    if streamer is not None:
+        config.refuse_beams()
     if token_type_ids is not None and bool(token_type_ids.any()):
         raise GenerationError("`token_type_ids` other than 0 mean nothing to a decoder; leave them out of generate.")
     planned = plan(
@@ -157,6 +200,19 @@ def generate(
         planned.processors.insert(0, raw)
     if config.output_scores:
         planned.processors.append(scores)
+    if planned.rules is None:
+        output = {"sequences": _continued(planned, model, streamer)}
+    else:
+        output = _searched(planned, model, planned.rules, config)
+    if not config.return_dict_in_generate:
+        return output["sequences"]
+    recorded = {"scores": scores} if config.output_scores else {}
+    recorded |= {"logits": raw} if config.output_logits else {}
+    return GenerateOutput(output, **{name: tuple(record.steps) for name, record in recorded.items()})
+
+
+def _continued(planned: Plan, model: LanguageModel, streamer: Any) -> Tensor:
+    """The prompts and what the loop puts behind them, (B, T + n); the streamer hears of each token."""
     columns = [planned.tokens]
     try:
         if streamer is not None:
@@ -168,21 +224,29 @@ def generate(
     finally:
         if streamer is not None:
             streamer.end()  # also after an error, or the thread that reads the text would wait for ever
-    sequences = torch.cat(columns, dim=1)
-    if not config.return_dict_in_generate:
-        return sequences
-    recorded = {"scores": scores} if config.output_scores else {}
-    recorded |= {"logits": raw} if config.output_logits else {}
-    return GenerateOutput(sequences=sequences, **{name: tuple(record.steps) for name, record in recorded.items()})
+    return torch.cat(columns, dim=1)
+
+
+def _searched(planned: Plan, model: LanguageModel, rules: BeamRules, config: GenerationConfig) -> dict[str, Tensor]:
+    """The best answers of beam search, and what is known of them."""
+    for beams in planned.search(model, rules):
+        last = beams
+    sequences, scores, origins = found(last, prompt=planned.tokens.shape[1], count=config.num_return_sequences)
+    known = {"sequences_scores": scores} if config.output_scores else {}
+    return {"sequences": sequences, **known, "beam_indices": origins}
 
 
 def config_of(model: Any, given: GenerationConfig | None, options: Mapping[str, Any]) -> GenerationConfig:
     """The options of one call: `options`, over `given`, over the model's own, over the defaults."""
     own = getattr(model, "generation_config", None)
     config = GenerationConfig(**options).over(given.over(own) if given is not None else own)
-    idle = [] if config.do_sample else [name for name in SAMPLING if options.get(name) is not None]
-    if idle:
-        logger("generate").warning("%s: no effect without do_sample=True", ", ".join(idle))
+    for names, acts, needed in (
+        (SAMPLING, config.do_sample, "do_sample=True"),
+        (RANKING, config.num_beams > 1, "num_beams above 1"),
+    ):
+        idle = [] if acts else [name for name in names if options.get(name) is not None]
+        if idle:
+            logger("generate").warning("%s: no effect without %s", ", ".join(idle), needed)
     return config
 
 
@@ -208,11 +272,12 @@ def build_processors(
 ) -> LogitsProcessorList:
     """The processors that `config` asks for, in the customary order: constraints, the caller's `own`, then sampling.
 
-    `prompt` (B, T) and its `valid` (B, T) say where the text of each row begins.
+    `prompt` (B, T) and its `valid` (B, T) say where the text of each row begins. For beam search they work on
+    log-probabilities.
     """
     width, ends = prompt.shape[1], config.eos_token_ids()
     skipped = None if valid is None else valid.int().argmax(dim=-1)  # (B,) tokens of padding
-    chosen = LogitsProcessorList()
+    chosen = LogitsProcessorList([LogitNormalization()] if config.num_beams > 1 else [])
     if config.repetition_penalty not in (None, 1.0):
         chosen.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty, skipped))
     if config.no_repeat_ngram_size:
@@ -244,20 +309,33 @@ def build_processors(
 
 def _warpers(config: GenerationConfig) -> list[Processor]:
     warpers: list[Processor] = []
+    # Every beam keeps a token to go on with beside all that end it.
+    keep = 1 if config.num_beams == 1 else max(2, 1 + len(config.eos_token_ids()))
     if config.temperature not in (None, 1.0):
         warpers.append(TemperatureLogitsWarper(config.temperature))
     if config.top_k:
-        warpers.append(TopKLogitsWarper(config.top_k))
+        warpers.append(TopKLogitsWarper(config.top_k, min_tokens_to_keep=keep))
     if config.top_p is not None and config.top_p < 1:
-        warpers.append(TopPLogitsWarper(config.top_p))
+        warpers.append(TopPLogitsWarper(config.top_p, min_tokens_to_keep=keep))
     if config.min_p:
-        warpers.append(MinPLogitsWarper(config.min_p))
+        warpers.append(MinPLogitsWarper(config.min_p, min_tokens_to_keep=keep))
     return warpers
 
 
-def build_stop(config: GenerationConfig, own: Sequence[Stop] = (), tokenizer: Any = None) -> Stop | None:
-    """What ends a row before the limit; None when nothing does. `config.stop_strings` needs the tokenizer."""
-    stops = StoppingCriteriaList(own)
+def build_stop(
+    config: GenerationConfig, own: Sequence[Stop] = (), tokenizer: Any = None, *, width: int = 0
+) -> Stop | None:
+    """What ends a row before the limit; None when nothing does.
+
+    `config.stop_strings` needs the tokenizer, and for beam search the `width` of the prompts.
+    """
+    beams = config.num_beams > 1
+    stops = StoppingCriteriaList(
+        StopStringsOfBeams(stop.tokenizer, stop.strings, start=width)
+        if beams and isinstance(stop, StopStringCriteria)
+        else stop
+        for stop in own
+    )
     if ends := config.eos_token_ids():
         stops.append(EosTokenCriteria(ends))
     if config.max_time is not None:
@@ -265,7 +343,11 @@ def build_stop(config: GenerationConfig, own: Sequence[Stop] = (), tokenizer: An
     if config.stop_strings:
         if tokenizer is None:
             raise OptionError("`stop_strings` are compared with text: pass tokenizer=… to generate as well.")
-        stops.append(StopStringCriteria(tokenizer, config.stop_strings))
+        stops.append(
+            StopStringsOfBeams(tokenizer, config.stop_strings, start=width)
+            if beams
+            else StopStringCriteria(tokenizer, config.stop_strings)
+        )
     return stops[0] if len(stops) == 1 and not own else stops or None
 
 

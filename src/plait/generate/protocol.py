@@ -15,7 +15,11 @@ class LanguageModel(Protocol):
     """A model that scores the token after a sequence."""
 
     def new_cache(self, batch: int, *, capacity: int) -> Any:
-        """A fresh cache for `batch` rows with room for `capacity` tokens (it may grow). The caller owns it."""
+        """A fresh cache for `batch` rows with room for `capacity` tokens (it may grow). The caller owns it.
+
+        Beam search calls the cache's `select(rows, *, memory)`, which keeps the rows named by their indices, in that
+        order; with `memory=False` rows only change places with others of the same prompt.
+        """
 
     def next_logits(
         self, tokens: Tensor, *, cache: Any, valid: Tensor | None = None, positions: Tensor | None = None

@@ -7,16 +7,16 @@ or not supported, and then refused by name unless it holds the value that means 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 from plait.disk import replaced
 from plait.errors import ConfigError, GenerationError, NotFoundError, OptionError, nearest
 
 # Name -> the values that mean "off". Anything else asks for a method that is not implemented.
 NOT_SUPPORTED: dict[str, tuple[Any, ...]] = {
-    "num_beams": (None, 1),
     "num_beam_groups": (None, 1),
     "diversity_penalty": (None, 0, 0.0),
     "constraints": (None,),
@@ -51,7 +51,7 @@ NOT_SUPPORTED: dict[str, tuple[Any, ...]] = {
 # Names that mean something only together with a method above, or that concern how another library runs, not the result.
 WITHOUT_EFFECT = frozenset(
     [
-        *("early_stopping", "length_penalty", "transformers_version", "_from_model_config"),
+        *("transformers_version", "_from_model_config"),
         *("cache_implementation", "cache_config", "max_cache_len", "prefill_chunk_size", "low_memory"),
         *("compile_config", "disable_compile", "continuous_batching_config", "synced_gpus"),
         *("is_assistant", "num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_tokenizer"),
@@ -63,15 +63,25 @@ WITHOUT_EFFECT = frozenset(
 _LONGEST_SHOWN = 60  # characters of a value in an error
 _LIMITS = ("max_length", "max_new_tokens")
 
-# Names that shape a random draw and do nothing in greedy decoding.
+# Names that do nothing without another: what shapes a random draw, and what ranks the answers of beam search.
 SAMPLING = ("temperature", "top_k", "top_p", "min_p")
+RANKING = ("length_penalty", "early_stopping")
+
+# Names of which None means the default.
+_NEVER_NONE = ("num_beams", "num_return_sequences", *RANKING)
+
+# Kinds of beam search that transformers took out of `generate` in version 5 as well.
+_OTHER_BEAMS = ("num_beam_groups", "diversity_penalty", "constraints", "force_words_ids")
 
 RULES: tuple[tuple[tuple[str, ...], str, Any], ...] = (
     (("max_length", "max_new_tokens", "num_return_sequences"), "at least 1", lambda value: value >= 1),
+    (("num_beams",), "a whole number, 1 or more", lambda value: isinstance(value, int) and value >= 1),
     (("min_length", "min_new_tokens", "top_k", "no_repeat_ngram_size", "max_time"), "at least 0", lambda v: v >= 0),
     (("top_p", "min_p"), "between 0 and 1", lambda value: 0 <= value <= 1),
     (("repetition_penalty",), "above 0 (1 changes nothing)", lambda value: value > 0),
     (("temperature",), "at least 0", lambda value: value >= 0),
+    (("length_penalty",), "a number (0 ranks answers of every length alike)", lambda value: math.isfinite(value)),
+    (("early_stopping",), 'True, False or "never"', lambda value: value is True or value is False or value == "never"),
 )
 
 
@@ -103,6 +113,9 @@ class GenerationConfig:
     forced_eos_token_id: int | list[int] | None = None
     remove_invalid_values: bool = False
     renormalize_logits: bool = False
+    num_beams: int = 1  # answers to each prompt that grow side by side; 1: one, token by token
+    length_penalty: float = 1.0  # above 0, longer answers are ranked higher than their score per token says
+    early_stopping: bool | Literal["never"] = False  # see `plait.generate.beam.BeamRules`
     num_return_sequences: int = 1
     output_scores: bool = False
     output_logits: bool = False
@@ -121,7 +134,8 @@ class GenerationConfig:
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name in FIELDS:
-            object.__setattr__(self, name, value)
+            off = getattr(GenerationConfig, name) if name in _NEVER_NONE else None
+            object.__setattr__(self, name, off if value is None else value)
         elif name in NOT_SUPPORTED or name in WITHOUT_EFFECT:
             self.others[name] = value
         else:
@@ -230,11 +244,21 @@ class GenerationConfig:
             value = self.others.get(name)
             if not any(value is choice or value == choice for choice in off):
                 shown = repr(value) if len(repr(value)) < _LONGEST_SHOWN else f"a {type(value).__name__}"
+                others = " Transformers 5 has no such search in generate either." if name in _OTHER_BEAMS else ""
                 raise GenerationError(
                     f"`{name}={shown}` is not supported by plait's generate, be it asked for here or by the model's "
-                    f"generation_config.json; say {name}={off[-1]!r}. Supported are greedy decoding and sampling with "
-                    "temperature, top_k, top_p and min_p."
+                    f"generation_config.json; say {name}={off[-1]!r}.{others} Supported are greedy decoding, sampling "
+                    "with temperature, top_k, top_p and min_p, and beam search with either."
                 )
+
+    def refuse_beams(self) -> None:
+        """Raise GenerationError for beam search, where tokens are told one by one as they come."""
+        if self.num_beams > 1:
+            raise GenerationError(
+                f"`num_beams={self.num_beams}` cannot be streamed, be it asked for here or by the model's "
+                "generation_config.json: which answer is the best is known only at the end. Say num_beams=1, or "
+                "generate without a streamer."
+            )
 
     def eos_token_ids(self) -> list[int]:
         """The end tokens as a list, which may be empty."""
@@ -243,6 +267,10 @@ class GenerationConfig:
 
 
 FIELDS: frozenset[str] = frozenset(get_type_hints(GenerationConfig)) - {"others"}
+# What a model's config.json may say as well: it asks for outputs and caches of the model, not of `generate`.
+CONFIGURED: frozenset[str] = frozenset(
+    name for name in FIELDS | NOT_SUPPORTED.keys() if not name.startswith(("output_", "return_", "use_"))
+)
 
 
 def known_names() -> list[str]:

@@ -127,3 +127,17 @@ class StopStringCriteria(StoppingCriteria):
         for (detokenizer, strings), token in zip(self.rows, tokens[:, -1].tolist(), strict=True):
             strings.add(detokenizer.add(token))
         return torch.tensor([strings.stopped is not None for _, strings in self.rows], device=tokens.device)
+
+
+class StopStringsOfBeams(StoppingCriteria):
+    """`StopStringCriteria` for rows that change places: it keeps nothing, and decodes what follows `start` tokens."""
+
+    def __init__(self, tokenizer: Any, stop_strings: str | Iterable[str], *, start: int) -> None:
+        self.tokenizer = tokenizer
+        self.strings = StopStrings(stop_strings).strings
+        self.start = start
+
+    def __call__(self, tokens: Tensor, logits: Tensor) -> Tensor:
+        texts = (self.tokenizer.decode(row, skip_special_tokens=True) for row in tokens[:, self.start :].tolist())
+        ended = [any(string in text for string in self.strings) for text in texts]
+        return torch.tensor(ended, device=tokens.device)

@@ -64,6 +64,7 @@ def generate_text(
     `generate`.
     """
     config = config_of(model, generation_config, options)
+    config.refuse_beams()
     strings = StopStrings(config.stop_strings or [])
     planned = plan(config.updated(stop_strings=None), input_ids, generator=generator, seed=seed)
     ends = set(config.eos_token_ids())

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from plait.console import logger
 from plait.errors import OptionError, WeightsError
 from plait.generate import GenerationConfig
+from plait.generate.settings import CONFIGURED
 from plait.hub import Snapshot
 from plait.models.config import Config
 from plait.models.family import prefixed, rules_for, topology
@@ -49,10 +50,6 @@ from plait.weights.rules import Rules, ignore
 from plait.weights.save import save_state
 from plait.weights.translated import Translated
 
-_SPECIAL_TOKENS = (
-    *("bos_token_id", "eos_token_id", "pad_token_id"),
-    *("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id"),
-)
 # The parts behind the stack that a checkpoint may lack as a whole; the last is the layer of a head that scores.
 _BEHIND = ("pool.", "head.", "head.projection.")
 Network = SingleModel | EncoderDecoderModel
@@ -304,7 +301,7 @@ def _draw(network: Network, config: Config, names: Collection[str], *, dtype: to
 
 
 def _generation_config(folder: Path | None, config: Config) -> GenerationConfig:
-    """The options beside the weights, else the special tokens of the configuration."""
+    """The options beside the weights, else those in the configuration, where older files keep them."""
     if folder is not None and (folder / "generation_config.json").is_file():
         return GenerationConfig.from_folder(folder)
-    return GenerationConfig.from_dict({key: config.get(key) for key in _SPECIAL_TOKENS})
+    return GenerationConfig.from_dict({name: config.get(name) for name in CONFIGURED})

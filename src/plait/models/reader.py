@@ -112,6 +112,7 @@ HARMLESS: Mapping[str, str] = {
         + [
             "begin_suppress_tokens",
             "remove_invalid_values",
+            "renormalize_logits",
             "exponential_decay_length_penalty",
             "max_new_tokens",
             "max_time",

@@ -35,12 +35,12 @@ class LayerCache:
         self.length = end
         return self._keys[:, :, :end], self._values[:, :, :end]
 
-    def select(self, rows: Tensor) -> None:
-        """Keep the rows of the batch named by their indices, in that order."""
+    def select(self, rows: Tensor, *, memory: bool = True) -> None:
+        """Keep the rows of the batch named by their indices, in that order; those of the memory only if `memory`."""
         if self._keys is not None and self._values is not None:
             rows = rows.to(self._keys.device)  # layers may lie on several
-            self._keys, self._values = self._keys[rows], self._values[rows]
-        if self.memory is not None:
+            self._keys, self._values = (_chosen(part, rows, self.length) for part in (self._keys, self._values))
+        if memory and self.memory is not None:
             rows = rows.to(self.memory[0].device)
             self.memory = self.memory[0][rows], self.memory[1][rows]
 
@@ -100,10 +100,14 @@ class Cache:
         if self._positions is not None:
             self._positions = self._positions[:, :length]
 
-    def select(self, rows: Tensor) -> None:
-        """Keep the rows of the batch named by their indices (n,), in that order; an index may occur more than once."""
+    def select(self, rows: Tensor, *, memory: bool = True) -> None:
+        """Keep the rows of the batch named by their indices (n,), in that order; an index may occur more than once.
+
+        `memory=False` leaves what the layers attend to as it is: for rows that only change places with others of the
+        same source.
+        """
         for layer in self.layers:
-            layer.select(rows)
+            layer.select(rows, memory=memory)
         if self._positions is not None:
             self._positions = self._positions[rows]
 
@@ -117,4 +121,11 @@ def _room(buffer: Tensor | None, new: Tensor, used: int, end: int, capacity: int
     room = new.new_empty(batch, heads, slots, dim)
     if buffer is not None:
         room[:, :, :used] = buffer[:, :, :used]
+    return room
+
+
+def _chosen(buffer: Tensor, rows: Tensor, used: int) -> Tensor:
+    """Rows of a buffer (B, H, slots, D) with as much room; only the slots in use are copied."""
+    room = buffer.new_empty(len(rows), *buffer.shape[1:])
+    room[:, :, :used] = buffer[:, :, :used][rows]
     return room

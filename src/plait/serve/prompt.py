@@ -28,6 +28,7 @@ def job_of(request: Request, engine: Engine, *, deliver: Callable[[Event], None]
     try:
         config = own.updated(**options)
         config.refuse_unsupported()
+        config.refuse_beams()
     except PlaitError as error:
         raise RequestError(str(error)) from error
     separate = request.kind == "chat" and request.separate_thinking and thinks(engine.tokenizer)
