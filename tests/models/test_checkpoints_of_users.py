@@ -14,7 +14,7 @@ import torch
 import transformers
 from torch import Tensor
 
-from plait.errors import WeightsError
+from plait.errors import OptionError, WeightsError
 from plait.models import auto
 from plait.models.auto import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -141,3 +141,9 @@ def test_a_format_that_cannot_be_avoided_is_said(tmp_path: Path, caplog: pytest.
     with caplog.at_level(logging.INFO):
         AutoModelForCausalLM.from_pretrained(tmp_path, use_safetensors=False)
     assert "use_safetensors=False has no effect: of several formats, safetensors are read." in caplog.text
+
+
+def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
+    saved(tmp_path, "Llama", "ForCausalLM", num_key_value_heads=1)
+    with pytest.raises(OptionError, match=r"config\.json is a file, and a model is saved into a folder\. Name one"):
+        AutoModelForCausalLM.from_pretrained(tmp_path).save_pretrained(tmp_path / "config.json")

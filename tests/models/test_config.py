@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from plait.errors import ConfigError, OptionError
+from plait.errors import ConfigError, DiskError, OptionError
 from plait.models.auto import AutoConfig
 from plait.models.config import Config
 from plait.models.registry import FAMILIES
@@ -238,3 +239,18 @@ def test_for_model() -> None:
         AutoConfig.for_model("qwen2", num_layers=2)
     with pytest.raises(OptionError, match="use AutoConfig.from_pretrained"):
         AutoConfig()
+
+
+def test_a_full_disk_leaves_the_configuration_that_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Config(model_type="bert").save_pretrained(tmp_path)
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(
+        DiskError, match=r"config\.json was not written: the disk is full\. Nothing half-made is left\."
+    ):
+        Config(model_type="bert", hidden_size=24).save_pretrained(tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["config.json"]
+    assert Config.from_file(tmp_path / "config.json").hidden_size == 768

@@ -236,6 +236,27 @@ class TestReplacing:
         assert names(tmp_path) == ["model.safetensors"]
         assert float(open_checkpoint(tmp_path).tensor("layer.0.weight")[0, 0]) == 1.0
 
+    @pytest.mark.parametrize("before", SIZES)
+    @pytest.mark.parametrize("step", range(5))
+    def test_a_disk_that_fills_up_midway_is_left_as_it_was(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str, step: int
+    ) -> None:
+        """Of several files, those that came to the disk before it was full go again: nothing would ever read them."""
+        save_state(state(value=1.0), tmp_path, max_shard_size=SIZES[before])
+        held, synced = names(tmp_path), 0
+
+        def full(descriptor: int) -> None:
+            nonlocal synced
+            synced += 1
+            if synced > 2 * step:  # each of four files, and the index behind them, takes two: itself and its folder
+                raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match=r"was not written: the disk is full. Nothing half-made is left"):
+            save_state(state(value=2.0), tmp_path, max_shard_size=1)
+        assert names(tmp_path) == held
+        assert float(open_checkpoint(tmp_path).tensor("layer.0.weight")[0, 0]) == 1.0
+
 
 def dies_at(step: int, work: Callable[[], object]) -> bool:
     """Run `work` in a forked process that kills itself before its call number `step` of those that change the disk."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from plait.console import logger
+from plait.disk import replaced
 from plait.errors import ConfigError, nearest
 
 # Defaults of every family. They answer for a key that a file leaves out, but are not printed or saved: absence says the
@@ -271,9 +272,8 @@ class Config:
         """Write config.json into `folder`, which is created when absent; a reader never sees half a file."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        part = folder / "config.json.part"
-        part.write_text(self.to_json_string() + "\n", encoding="utf-8")
-        os.replace(part, folder / "config.json")
+        with replaced(folder / "config.json") as aside:
+            aside.write_text(self.to_json_string() + "\n", encoding="utf-8")
 
     def __repr__(self) -> str:
         return f"{self._title} {self.to_json_string()}\n"

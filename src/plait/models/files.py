@@ -141,6 +141,8 @@ def model_of(config: Config, *, task: str, network: Network) -> Pretrained:
 
 def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) -> None:
     """Write configuration, generation options and weights of `model` into `folder`."""
+    if folder.is_file():
+        raise OptionError(f"{folder} is a file, and a model is saved into a folder. Name one, there or yet to be made.")
     if any(part.is_meta for part in model.parameters()):
         where = "partly on disk" if getattr(model, "hf_device_map", None) else "on 'meta'"
         raise OptionError(f"This model is {where} and has no weights to save. Load it without a place on disk.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -370,6 +370,18 @@ class Pretrained(nn.Module):
         """Token ids that go on; see the subclass."""
         raise NotImplementedError(f"{type(self).__name__} must say how it generates.")
 
+    def compute_transition_scores(
+        self,
+        sequences: torch.Tensor,
+        scores: Sequence[torch.Tensor],
+        beam_indices: torch.Tensor | None = None,
+        normalize_logits: bool = False,
+    ) -> torch.Tensor:
+        """The score of each token that `generate` wrote, (B, n); see `plait.generate.transitions`."""
+        from plait.generate.transitions import transition_scores
+
+        return transition_scores(sequences, scores, beam_indices=beam_indices, normalize_logits=normalize_logits)
+
     def _require_generation(self) -> None:
         task, loader = self.generates
         if self.task != task:
@@ -384,8 +396,8 @@ class Pretrained(nn.Module):
     ) -> None:
         """Write config.json and model.safetensors, which other libraries read as well; larger models in several files.
 
-        Raises OptionError when the tensors are not there (a model on "meta"), and for `safe_serialization=False`, which
-        means pickles.
+        Raises OptionError when `folder` is a file, when the tensors are not there (a model on "meta"), and for
+        `safe_serialization=False`, which means pickles; DiskError when the disk is full, which leaves what was there.
         """
         from plait.models.files import save_model
 

@@ -65,9 +65,16 @@ def save_state(
         while len(shards) in old.values():
             shards = _one_more(shards)
         paths = [folder / f"model-{n:05}-of-{len(shards):05}.safetensors" for n in range(1, len(shards) + 1)]
-        for path, names in zip(paths, shards, strict=True):
-            write_safetensors({name: tensors[name] for name in names}, path, metadata=metadata)
-        _write(folder / INDEX, [_index(tensors, shards, paths)])
+        index = _index(tensors, shards, paths)
+        try:
+            for path, names in zip(paths, shards, strict=True):
+                write_safetensors({name: tensors[name] for name in names}, path, metadata=metadata)
+            _write(folder / INDEX, [index])
+        except BaseException:
+            if not ((folder / INDEX).is_file() and (folder / INDEX).read_bytes() == index):
+                for path in paths:  # which nothing lists; a full disk must not stay full
+                    path.unlink(missing_ok=True)
+            raise
         stale = [folder / ONE_FILE, *old]
     leftovers = [file for file in folder.glob(f".model*.safetensors*{PARTIAL}") if file.is_file()]
     for file in (*stale, *leftovers):  # in this order: the one that a reader would prefer goes first
