@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from plait.nn.direct import direct
 from plait.nn.spec import Activation
+from plait.nn.transposed import held
 
 _LINE = 64  # bytes that a CPU reads at once
 # What oneDNN calls the activations that it computes before a sum is rounded: name, numbers, variant.
@@ -91,11 +92,15 @@ class _Turned(torch.autograd.Function):
     def forward(ctx: Any, vectors: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(weight)
         ctx.columns = vectors.is_contiguous()
+        ctx.transposed = held(weight)
         return _turned(vectors, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         (weight,) = ctx.saved_tensors
+        if ctx.transposed is not None and not torch.is_grad_enabled():  # the kernel has no gradient of its own
+            found = _turned(gradients[0], ctx.transposed, None)  # (I, N)
+            return (found if ctx.columns else found.t().contiguous().t()), None, None
         # (N, O) @ (O, I) -> (N, I), laid out as the vectors were: what is computed with both then runs along memory
         rows = gradients[0].t().contiguous() @ weight
         return (rows.t().contiguous() if ctx.columns else rows.t()), None, None
