@@ -17,7 +17,7 @@ from typer.core import TyperGroup
 
 import plait
 from plait import console, settings
-from plait.errors import PlaitError
+from plait.errors import OptionError, PlaitError
 
 
 class _Commands(TyperGroup):
@@ -50,6 +50,7 @@ Reference = Annotated[
 NewTokens = Annotated[int, typer.Option(min=1, help="most tokens of an answer")]
 Temperature = Annotated[float, typer.Option(min=0.0, help="0: always the likeliest token")]
 Seed = Annotated[int | None, typer.Option(help="of the random choice of tokens")]
+_LOOKS = Path("runs/inspect")
 
 
 def main() -> None:
@@ -136,15 +137,26 @@ def inspect(
     model: Reference,
     tensors: Annotated[bool, typer.Option("--tensors", help="List every tensor.")] = False,
     text: Annotated[str | None, typer.Option(help="a text to look inside the model with")] = None,
-    output: Annotated[Path, typer.Option(help="where the pictures and the page of --text go")] = Path("runs/inspect"),
+    table: Annotated[
+        Path | None, typer.Option(help="for a model that reads tables, the CSV file that --text asks about")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(help="where the pictures and the page of --text go", show_default=str(_LOOKS)),
+    ] = None,
 ) -> None:
     """Show what a checkpoint holds: configuration, tensors, sizes. With --text, what happens inside on that text:
     maps of attention and statistics of the layers, as PNG files and one HTML page."""
     from plait.hub import resolve
 
+    if text is not None and tensors:
+        raise OptionError("--tensors lists what a checkpoint holds, and --text looks inside: give one of the two.")
     if text is not None:
-        typer.echo(_looked_inside(model, text, output))
+        typer.echo(_looked_inside(model, text, table, output or _LOOKS))
         return
+    for option, given in (("--table", table), ("--output", output)):
+        if given is not None:
+            raise OptionError(f'{option} {given} goes with a text to look inside with: add --text "…".')
     from plait.models.auto import AutoConfig
     from plait.weights.checkpoint import open_checkpoint
 
@@ -329,8 +341,8 @@ def _lines() -> Iterator[str]:
         yield line
 
 
-def _looked_inside(reference: str, text: str, folder: Path) -> Path:
-    """The page about `text` in a model."""
+def _looked_inside(reference: str, text: str, table: Path | None, folder: Path) -> Path:
+    """The page about `text`, and the CSV file `table` that it asks about, in a model."""
     from plait.errors import require
     from plait.inside import look, task_of, write
     from plait.models import auto
@@ -340,8 +352,27 @@ def _looked_inside(reference: str, text: str, folder: Path) -> Path:
     task = "causal_lm" if reference.lower().endswith(".gguf") else task_of(config)
     loaders = vars(auto).values()
     loader = next(each for each in loaders if getattr(each, "task", None) == task)
+    if task == "table_question_answering" and table is None:
+        raise OptionError(
+            f"{reference} reads questions on tables: add --table FILE.csv, the table that --text asks about."
+        )
+    columns = None if table is None else _columns(table)
     model, tokenizer = loader.from_pretrained(reference), auto.AutoTokenizer.from_pretrained(reference)
-    return write(look(model, tokenizer, text, title=reference), folder)
+    return write(look(model, tokenizer, text, table=columns, title=reference), folder)
+
+
+def _columns(file: Path) -> dict[str, list[str]]:
+    """The cells of a CSV file as they are written, by column."""
+    import csv
+
+    if not file.is_file():
+        raise OptionError(f"--table {file} is not there, or no file.")
+    with file.open(encoding="utf-8-sig", newline="") as lines:
+        header, *rows = [row for row in csv.reader(lines) if row] or [[]]
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise OptionError(f"Row {number} of {file} has {len(row)} cells, but the header has {len(header)}.")
+    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
 
 
 def _language_model(reference: str) -> tuple[Any, Any]:

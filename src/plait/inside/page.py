@@ -8,7 +8,7 @@ from html import escape
 from pathlib import Path
 
 from plait.disk import replaced
-from plait.inside.pictures import draw
+from plait.inside.pictures import draw, told
 from plait.inside.reading import Look
 
 _STYLE = """
@@ -23,10 +23,13 @@ td.number { text-align: right; font-variant-numeric: tabular-nums }
 def write(look: Look, folder: Path) -> Path:
     """Write the pictures and `index.html`, which holds them as well; returns the page's path.
 
+    Pictures that an earlier look left in `folder`, of more layers or of what they would say, are removed.
     Raises MissingExtraError without matplotlib.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pictures = list(draw(look, folder))
+    for file in {*folder.glob("attention-layer-*.png"), folder / "sayings.png"} - {path for _, path in pictures}:
+        file.unlink(missing_ok=True)
     page = folder / "index.html"
     with replaced(page) as aside:
         aside.write_text("".join(_lines(look, pictures)), encoding="utf-8")
@@ -37,7 +40,9 @@ def _lines(look: Look, pictures: list[tuple[str, Path]]) -> Iterator[str]:
     title = escape(look.title)
     yield f"<!doctype html>\n<html><head><meta charset='utf-8'><title>{title}</title><style>{_STYLE}</style></head>\n"
     heads = look.attentions.shape[1]
-    yield f"<body><h1>{title}</h1>\n<p>{look.layers} layers, {heads} heads, {len(look.tokens)} tokens: "
+    layers = f"{look.layers} layers" + (f" of the {look.stack}" if look.stack else "")
+    tokens = f"{len(look.tokens)} tokens" + (f" ({look.left_out} more were left out)" if look.left_out else "")
+    yield f"<body><h1>{title}</h1>\n<p>{layers}, {heads} heads, {tokens}: "
     yield " ".join(f"<code>{escape(token)}</code>" for token in look.tokens) + "</p>\n"
     yield from _statistics(look)
     if look.sayings is not None:
@@ -53,20 +58,21 @@ def _statistics(look: Look) -> Iterator[str]:
     yield "<th>entropy of attention (bits), by head</th></tr>\n"
     for index, norm in enumerate(look.norms.mean(dim=1).tolist()):
         bits = ", ".join(f"{value:.2f}" for value in look.entropies[index - 1].tolist()) if index else ""
-        yield f"<tr><td>{index}</td><td class='number'>{norm:.3g}</td><td>{bits}</td></tr>\n"
+        length = f"{norm:.3g}" if norm < 999.5 else f"{norm:,.0f}"
+        yield f"<tr><td>{index}</td><td class='number'>{length}</td><td>{bits}</td></tr>\n"
     yield "</table></div>\n"
 
 
 def _sayings(look: Look) -> Iterator[str]:
     """The likeliest word in each cell, the others behind it when the pointer rests there."""
     assert look.sayings is not None
-    yield "<h2>What each layer would say next</h2>\n<div class='scroll'><table><tr><th></th>"
+    yield f"<h2>{told(look)}</h2>\n<div class='scroll'><table><tr><th></th>"
     yield "".join(f"<th>{escape(token)}</th>" for token in look.tokens) + "</tr>\n"
     for index in range(len(look.sayings) - 1, -1, -1):
         yield f"<tr><th>{index}</th>"
         for words in look.sayings[index]:
             word, odds = words[0]
-            others = escape(", ".join(f"{each} {value:.0%}" for each, value in words), quote=True)
+            others = escape(" · ".join(f"{each} {value:.0%}" for each, value in words), quote=True)
             # from white to green; beyond 0.7 the green is dark enough for white letters
             style = f"background: rgb(35 132 67 / {odds:.2f})" + ("; color: white" if odds > 0.7 else "")
             yield f"<td title=\"{others}\" style='{style}'>{escape(word)}</td>"

@@ -8,7 +8,7 @@ sayings.png              of language models: the likeliest word after each layer
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from plait.errors import require
 from plait.inside.reading import Look
-from plait.train.report import Fonts, figure
+from plait.train.report import figure
 
 MOST_LABELS = 40  # more tokens than that are labelled one by two, three, …
 _MOST_SAID = 16  # tokens in the picture of what would be said; the page has all
@@ -25,21 +25,26 @@ _LETTERS = 12  # of a token in a label
 
 def draw(look: Look, folder: Path) -> Iterator[tuple[str, Path]]:
     """Write the pictures into `folder`, one after the other, each with what it shows."""
-    fonts = Fonts()
-    names = [fonts.text(_short(token)) for token in look.tokens]
     yield "Attention of every layer (down) and head (across)", _overview(look, folder / "attention.png")
     yield "Statistics of the layers", _statistics(look, folder / "statistics.png")
     if look.sayings is not None:
-        yield "What each layer would say next", _sayings(look, folder / "sayings.png")
+        yield told(look), _sayings(look, folder / "sayings.png")
     for layer in range(look.layers):
-        yield f"Attention in layer {layer}", _layer(look, layer, names, folder / f"attention-layer-{layer:02}.png")
+        yield f"Attention in layer {layer}", _layer(look, layer, folder / f"attention-layer-{layer:02}.png")
+
+
+def told(look: Look) -> str:
+    """What the sayings of a look are."""
+    return "What each layer would put in each place" if look.in_place else "What each layer would say next"
 
 
 def _overview(look: Look, path: Path) -> Path:
     layers, heads, count = look.attentions.shape[:3]
     gap = max(1, count // 10)
-    with figure(path, width=max(4.0, 0.5 * heads + 2.4), height=max(2.4, 0.5 * layers + 1.2)) as (canvas, _):
+    width, height = max(4.4, 0.5 * heads + 2.4), max(2.6, 0.5 * layers + 1.4)
+    with figure(path, width=width, height=height, layout="compressed") as (canvas, _):
         axes = canvas.subplots()
+        axes.set_title(_titled(look, "attention of each layer and head"), fontsize=10)
         image = _mosaic(axes, look.attentions.numpy(), columns=heads, gap=gap)
         axes.set_xticks([head * (count + gap) + count / 2 for head in range(heads)], range(heads), fontsize=8)
         axes.set_yticks([layer * (count + gap) + gap + count / 2 for layer in range(layers)], range(layers), fontsize=8)
@@ -48,7 +53,11 @@ def _overview(look: Look, path: Path) -> Path:
     return path
 
 
-def _layer(look: Look, layer: int, names: Sequence[str], path: Path) -> Path:
+def _titled(look: Look, title: str) -> str:
+    return f"{look.stack}, {title}" if look.stack else title
+
+
+def _layer(look: Look, layer: int, path: Path) -> Path:
     """The heads of one layer beside each other, with a label for each token while these can be read."""
     heads, count = look.attentions.shape[1:3]
     columns = min(heads, 4 if count <= MOST_LABELS // 2 else 3)
@@ -57,20 +66,23 @@ def _layer(look: Look, layer: int, names: Sequence[str], path: Path) -> Path:
     side = min(6.0, max(2.2, 0.15 * min(count, MOST_LABELS) + 0.4))
     step = -(-count // MOST_LABELS)
     labelled = range(0, count, step)
-    with figure(path, width=side * columns + 1.6, height=side * rows + 1.2) as (canvas, _):
+    width, height = max(6.0, side * columns + 1.6), side * rows + 1.2  # the title takes 5 inches
+    # The labels are the same in every layer: one line in the log is enough where they are escaped.
+    with figure(path, width=width, height=height, layout="compressed", tells=layer == 0) as (canvas, fonts):
         axes = canvas.subplots()
         image = _mosaic(axes, look.attentions[layer, None].numpy(), columns=columns, gap=gap)
         for head in range(heads):
             x, y = head % columns * (count + gap), head // columns * (count + gap) + gap
             title = f"head {head} · {look.entropies[layer, head]:.1f} bits"
             axes.text(x + count / 2 - 0.5, y - 1, title, ha="center", va="bottom", fontsize=8)
-        shown = [names[place] for place in labelled]
+        shown = [fonts.text(_short(look.tokens[place])) for place in labelled]
         across = [column * (count + gap) + place for column in range(columns) for place in labelled]
         down = [row * (count + gap) + gap + place for row in range(rows) for place in labelled]
         axes.set_xticks(across, shown * columns, rotation=90, fontsize=6.5)
         axes.set_yticks(down, shown * rows, fontsize=6.5)
         axes.tick_params(length=1, pad=1)
-        axes.set_title(f"layer {layer}: which tokens (across) each token (down) takes up", fontsize=10)
+        title = f"layer {layer}: which tokens (across) each token (down) takes up"
+        axes.set_title(_titled(look, title), fontsize=10)
         canvas.colorbar(image, ax=axes, shrink=0.5, label="weight")
     return path
 
@@ -100,6 +112,7 @@ def _short(token: str) -> str:
 def _statistics(look: Look, path: Path) -> Path:
     with figure(path, width=11, height=max(3.4, 0.16 * look.layers + 2.2)) as (canvas, _):
         lengths, entropies = canvas.subplots(1, 2)
+        canvas.suptitle(_titled(look, "statistics of the layers"), fontsize=10)
         norms = look.norms.numpy()
         states = range(len(norms))
         lengths.fill_between(states, norms.min(axis=1), norms.max(axis=1), alpha=0.2, label="all tokens")
@@ -123,7 +136,7 @@ def _sayings(look: Look, path: Path) -> Path:
     assert look.sayings is not None
     first = max(0, len(look.tokens) - _MOST_SAID)
     tokens, states = look.tokens[first:], look.sayings[::-1]
-    with figure(path, width=0.85 * len(tokens) + 1.6, height=0.26 * len(states) + 1.4) as (canvas, fonts):
+    with figure(path, width=max(5.0, 0.85 * len(tokens) + 1.6), height=0.26 * len(states) + 1.4) as (canvas, fonts):
         axes = canvas.subplots()
         best = [[state[first + place][0] for place in range(len(tokens))] for state in states]
         image = axes.imshow([[odds for _, odds in row] for row in best], cmap="YlGn", vmin=0, vmax=1, aspect="auto")
@@ -136,6 +149,8 @@ def _sayings(look: Look, path: Path) -> Path:
         if max(map(len, tokens)) > 7:
             axes.tick_params(axis="x", rotation=30)
         axes.set_yticks(range(len(states)), [str(len(states) - 1 - row) for row in range(len(states))], fontsize=8)
-        axes.set(xlabel="after the token" + (f" (the last {len(tokens)})" if first else ""), ylabel="layers passed")
+        axes.set_title(told(look), fontsize=10)
+        where = "in the place of the token" if look.in_place else "after the token"
+        axes.set(xlabel=where + (f" (the last {len(tokens)})" if first else ""), ylabel="layers passed")
         canvas.colorbar(image, ax=axes, label="probability")
     return path

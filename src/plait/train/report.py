@@ -64,19 +64,27 @@ class Fonts:
 
 
 @contextmanager
-def figure(path: Path, *, width: float, height: float) -> Iterator[tuple[Any, Fonts]]:
-    """A matplotlib figure and its fonts; written to `path` as PNG at the end of the block. Size in inches."""
+def figure(
+    path: Path, *, width: float, height: float, layout: str = "constrained", tells: bool = True
+) -> Iterator[tuple[Any, Fonts]]:
+    """A matplotlib figure and its fonts; written to `path` as PNG at the end of the block. Size in inches.
+
+    `layout` is matplotlib's: "compressed" where axes keep their proportions. `tells`: the log says it where labels are
+    escaped, as the figure does.
+    """
     matplotlib = require("matplotlib", extra="train", purpose="draw plots")
     figures = require("matplotlib.figure", extra="train", purpose="draw plots")
     fonts = Fonts()
     # Not pyplot: it keeps figures and a window system in global state.
     with matplotlib.rc_context({"font.family": fonts.families, "axes.unicode_minus": False, "font.size": 10}):
-        canvas = figures.Figure(figsize=(width, height), layout="constrained")
+        canvas = figures.Figure(figsize=(width, height), layout=layout)
         yield canvas, fonts
         if fonts.escaped:
             note = "Labels are escaped: no installed font has their characters (on Debian: apt install fonts-noto-cjk)."
-            canvas.supxlabel(note, fontsize=8, color="gray")
-            log.warning("%s: %s", path.name, note)
+            # On one line the note takes 6.5 inches.
+            canvas.supxlabel(note if width > 6.5 else note.replace(" (", "\n("), fontsize=8, color="gray")
+            if tells:
+                log.warning("%s: %s", path.name, note)
         path.parent.mkdir(parents=True, exist_ok=True)
         canvas.savefig(path, dpi=120)
 
