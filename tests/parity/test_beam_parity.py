@@ -47,6 +47,7 @@ MODELS: dict[str, Any] = {
     "t5": ("T5Config", _T5, "AutoModelForSeq2SeqLM"),
     "gpt2": ("GPT2Config", _GPT2, "AutoModelForCausalLM"),
     "llama": ("LlamaConfig", _LLAMA, "AutoModelForCausalLM"),
+    "mistral-window": ("MistralConfig", {**_LLAMA, "sliding_window": 4}, "AutoModelForCausalLM"),
 }
 Pair = tuple[Any, Any]
 
@@ -244,3 +245,40 @@ def test_behind_an_end_stands_the_padding(pairs: dict[str, Pair]) -> None:
     assert set(expected.sequences[:, 1:][behind].tolist()) == {5}
     got, expected = both(pairs["t5"], {**options, "pad_token_id": 1})
     assert got.sequences.equal(expected.sequences)
+
+
+@pytest.mark.parametrize("options", [{"num_beams": 4, "num_return_sequences": 3}, {}, {"do_sample": True}], ids=str)
+@pytest.mark.parametrize("normalize", [True, False])
+def test_transition_scores_equal_the_references(pair: Pair, options: dict[str, Any], normalize: bool) -> None:
+    got, expected = both(
+        pair, {"max_new_tokens": 8, "eos_token_id": [2, 7, 11, 30], "repetition_penalty": 1.2, **options}
+    )
+    known = [
+        model.compute_transition_scores(
+            out.sequences, out.scores, out.get("beam_indices"), normalize_logits=normalize
+        )
+        for model, out in zip(pair, (got, expected), strict=True)
+    ]  # fmt: skip
+    written = got.beam_indices >= 0 if "beam_indices" in got else torch.ones_like(known[0], dtype=torch.bool)
+    # Of a row that ended before others, the reference scores padding by whatever stands there; here it is the same.
+    torch.testing.assert_close(known[0][written], known[1][written], rtol=1e-5, atol=1e-5)
+    assert set(known[0][~written].tolist()) <= {0.0}
+    if "num_beams" in options and not normalize:
+        sums = known[0].sum(dim=1) / written.sum(dim=1)
+        torch.testing.assert_close(sums, got.sequences_scores, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["bart", "t5"])
+def test_an_answer_that_is_begun_is_gone_on_with(name: str, pairs: dict[str, Pair]) -> None:
+    begun = torch.tensor([[1, 8, 9], [1, 20, 21], [1, 4, 4]])
+    options = {"num_beams": 4, "num_return_sequences": 2, "max_new_tokens": 8, "decoder_input_ids": begun}
+    got, expected = both(pairs[name], {**options, "decoder_start_token_id": 1, "eos_token_id": [2, 7, 11]})
+    assert agree(got, expected)
+    assert got.sequences[::2, :3].equal(begun)
+
+
+def test_scores_and_logits_of_every_step_equal_the_references(pair: Pair) -> None:
+    got, expected = both(pair, {"num_beams": 3, "max_new_tokens": 6, "min_new_tokens": 6, "repetition_penalty": 1.2})
+    for name in ("scores", "logits"):
+        # Numbers up to 30, each a sum of some tens of products in float32.
+        torch.testing.assert_close(torch.stack(got[name]), torch.stack(expected[name]), rtol=1e-5, atol=1e-4)

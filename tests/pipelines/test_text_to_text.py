@@ -54,6 +54,17 @@ def test_several_answers_to_each_text(folder: Path) -> None:
     assert len({answer["summary_text"] for answer in found[0]}) == 3
 
 
+def test_the_best_beams_of_each_text(folder: Path) -> None:
+    options = {"num_beams": 4, "num_return_sequences": 2, "max_new_tokens": 5}
+    found = pipeline("text2text-generation", folder, batch_size=2)(TEXTS, **options)
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    for text, answers in zip(TEXTS, found, strict=True):
+        alone = model.generate(tokenizer(text, return_tensors="pt")["input_ids"], **options)
+        texts = tokenizer.batch_decode(alone, skip_special_tokens=True)
+        assert [answer["generated_text"] for answer in answers] == texts
+        assert len(set(texts)) == 2
+
+
 def test_long_texts_are_cut_where_it_is_said(folder: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(folder, model_max_length=6)
     write = pipeline("text2text-generation", AutoModelForSeq2SeqLM.from_pretrained(folder), tokenizer=tokenizer)

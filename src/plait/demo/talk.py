@@ -26,12 +26,12 @@ def run(stages: Stages, reference: str, *, max_new_tokens: int = 80) -> str:
             messages, add_generation_prompt=True, return_tensors="pt", return_dict=True
         )["input_ids"]
         stages.say(f"   Question: {QUESTION}\n   Answer: ", end="")
-        choice: dict[str, Any] = {"do_sample": False}
+        choice: dict[str, Any] = {"do_sample": False, "num_beams": 1}
     else:
         ids = tokenizer(BEGINNING, return_tensors="pt")["input_ids"]
         stages.say("   This model was trained here, on a few hundred sentences: it has no answers, but it writes.")
         stages.say(f"   {BEGINNING}", end="")
-        choice = {"do_sample": True, "temperature": 0.7, "seed": 42}
+        choice = {"do_sample": True, "num_beams": 1, "temperature": 0.7, "seed": 42}
     start = time.perf_counter()
     pieces = []
     for piece in generate_text(model, tokenizer, ids, max_new_tokens=max_new_tokens, **choice):

@@ -1,8 +1,8 @@
 """Prefill and decode: from a model that scores the next token to text.
 
 protocol: what a model must offer · loop: the generation loop · naive: its reference · processors: changes to the logits
-· sampling: the choice of a token · stopping: when to end · settings: the options · generation: `generate` ·
-streamers and text: text while it grows.
+· sampling: the choice of a token · stopping: when to end · beam: several answers at once · settings: the options ·
+generation: `generate` · transitions: how sure it was · streamers and text: text while it grows.
 """
 
 from __future__ import annotations

@@ -12,9 +12,9 @@ from plait.pipelines.text_generation import limited
 class TextToTextPipeline(Pipeline):
     """Texts to {"generated_text": …}: what the decoder writes about each.
 
-    With `num_return_sequences` above 1, and `do_sample=True`, a list of as many for each text. `truncation=True` cuts
-    texts that are longer than the model reads. All other options are those of `generate`; without a limit of the
-    model's or the caller's, up to 256 tokens are written.
+    With `num_return_sequences` above 1, and as many `num_beams` or `do_sample=True`, a list of as many for each text.
+    `truncation=True` cuts texts that are longer than the model reads. All other options are those of `generate`;
+    without a limit of the model's or the caller's, up to 256 tokens are written.
     """
 
     key = "generated_text"
