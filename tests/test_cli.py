@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 import plait
+from plait import GenerationConfig
 from plait.cli import app
 from plait.errors import NotFoundError
 
@@ -151,6 +153,22 @@ def test_generate_prints_what_the_library_generates(smollm2: Path) -> None:
     assert "Paris" in result.stdout
     piped = runner.invoke(app, [*arguments, "-"], input="The capital of France is")
     assert piped.stdout == result.stdout
+
+
+def test_generate_prints_as_it_goes_where_the_files_ask_for_beams(smollm2: Path, tmp_path: Path) -> None:
+    from plait.models.auto import AutoModelForCausalLM, AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(smollm2)
+    tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2}
+    model = AutoModelForCausalLM.from_config({"model_type": "llama", "vocab_size": len(tokenizer), **sizes})
+    model.generation_config = GenerationConfig(num_beams=4, max_new_tokens=3)
+    model.save_pretrained(tmp_path)
+    result = runner.invoke(app, ["generate", str(tmp_path), "--max-new-tokens", "6", "--prompt", "The capital"])
+    ids = tokenizer("The capital", return_tensors="pt")["input_ids"]
+    expected = model.eval().generate(ids, max_new_tokens=6, num_beams=1)[0, ids.shape[1] :]
+    assert result.stdout == tokenizer.decode(expected, skip_special_tokens=True) + "\n"
 
 
 def test_chat_remembers_the_conversation_and_ends_at_an_empty_line(smollm2: Path) -> None:

@@ -388,6 +388,7 @@ def _print_answer(
     from plait.generate.text import generate_text
 
     choice: dict[str, Any] = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
+    choice["num_beams"] = 1  # what a model's files ask for beside it cannot be told as it grows
     pieces = []
     for piece in generate_text(network, tokenizer, ids, max_new_tokens=max_new_tokens, seed=seed, **choice):
         typer.echo(piece.text, nl=False)
