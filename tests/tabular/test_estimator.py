@@ -17,10 +17,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.validation import check_is_fitted
 from stand_in import Doubling
+from torch import nn
 
 from plait.data import Dataset
 from plait.errors import ColumnError, ConfigError, DataError, NotFoundError, OptionError, TrainingError, WeightsError
 from plait.models.auto import AutoConfig, AutoModel
+from plait.nn.transposed import held
 from plait.tabular import Scaler, TabularRegressor, compare
 
 GENERATOR = np.random.default_rng(11)
@@ -141,6 +143,40 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         stand_in().predict(FRAME)
     with pytest.raises(OptionError, match="pretrained=False needs a reference as backbone"):
         stand_in(pretrained=False).fit(FRAME, POWER)
+
+
+def test_transposed_matrices_are_held_while_it_trains(tiny: Path, tmp_path: Path) -> None:
+    backbone = AutoModel.from_pretrained(tiny)
+    up = backbone.network.stack.layers[0].mlp.up.weight
+    seen = []
+
+    class Watched(TabularRegressor):
+        def _open_backbone(self) -> nn.Module:
+            backbone.register_forward_hook(lambda *_: seen.append(held(up) is not None))
+            return super()._open_backbone()
+
+    plain, model = (
+        Watched(backbone, transposed=transposed, epochs=2, batch_size=4).fit(FRAME[:64], POWER[:64])
+        for transposed in (False, True)
+    )
+    steps = 2 * 64 // 4
+    assert seen == [*[False] * steps, *[True] * 2 * steps]  # the second fit is watched twice
+    assert held(up) is None
+    # 32 steps of AdamW whose gradients agree to seven digits
+    np.testing.assert_allclose(model.predict(FRAME), plain.predict(FRAME), rtol=1e-4)
+    assert clone(model).transposed
+    loaded = TabularRegressor.from_pretrained(model.save_pretrained(tmp_path))
+    assert loaded.transposed is False, "of this computer, not of the model"
+    assert "transposed" not in (tmp_path / "regressor.json").read_text(encoding="utf-8")
+    assert np.array_equal(loaded.predict(FRAME), model.predict(FRAME))
+
+
+def test_nothing_stays_held_of_a_training_that_fails(tiny: Path) -> None:
+    backbone = AutoModel.from_pretrained(tiny)
+    backbone.register_forward_hook(lambda *_: 1 // 0)
+    with pytest.raises(ZeroDivisionError):
+        TabularRegressor(backbone, transposed=True).fit(FRAME, POWER)
+    assert all(held(parameter) is None for parameter in backbone.parameters())
 
 
 # --- scikit-learn -----------------------------------------------------------------------------------------------------

@@ -55,6 +55,8 @@ class TabularRegressor:
     epochs, batch_size, learning_rate
                    of the training: AdamW without decay, falling linearly to 0; the last weights are kept, so that no
                    row is spent on choosing among them.
+    transposed     while it trains, the large matrices of the backbone are held transposed as well: shorter steps on a
+                   CPU for as much memory again as these matrices take, see `FrozenRegressor`.
     seed           of the adapter's and the head's first weights, and of the order of the rows.
     output_dir     where the Trainer writes; None keeps nothing of its files.
     """
@@ -72,6 +74,7 @@ class TabularRegressor:
         epochs: int = 10,
         batch_size: int = 128,
         learning_rate: float = 1e-2,
+        transposed: bool = False,
         seed: int = 42,
         output_dir: str | Path | None = None,
     ) -> None:
@@ -84,6 +87,7 @@ class TabularRegressor:
         self.epochs = epochs
         self.batch_size = batch_size
         self.learning_rate = learning_rate
+        self.transposed = transposed
         self.seed = seed
         self.output_dir = output_dir
 
@@ -243,7 +247,8 @@ class TabularRegressor:
         # The Trainer seeds the global generators; the caller's stay as they were.
         with forked(self.seed), ExitStack() as stack:
             features, targets = len(self.feature_scaler_.names), len(self.target_scaler_.names)
-            model = FrozenRegressor(self._open_backbone(), features, targets=targets)
+            model = FrozenRegressor(self._open_backbone(), features, targets=targets, transposed=self.transposed)
+            stack.callback(model.release_transposed)  # predictions have no use for it
             folder = self.output_dir or stack.enter_context(tempfile.TemporaryDirectory(prefix="plait-tabular-"))
             arguments = TrainingArguments(
                 output_dir=str(folder),

@@ -130,9 +130,10 @@ def _with_units(scaler: Scaler, regressor: TabularRegressor) -> list[dict[str, A
 
 
 def _arguments(regressor: TabularRegressor) -> dict[str, Any]:
-    """The constructor's arguments as JSON; a copy of the backbone has the weights, however they came about."""
+    """The constructor's arguments as JSON, without those that are for one computer; a copy of the backbone has the
+    weights, however they came about."""
     arguments = {**regressor.get_params(), "pretrained": True, "output_dir": None}
-    del arguments["backbone"]
+    del arguments["backbone"], arguments["transposed"]
     return arguments
 
 
