@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from plait import AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoTokenizer
 from plait.errors import OptionError
 from plait.models.quantise import QuantisedExperts, quantise
+from plait.nn.attention import Attention
+from plait.nn.joined import joined
 from plait.nn.moe import Experts
 from plait.weights.quantise import QuantisedLinear
 
@@ -195,6 +197,11 @@ def test_prepacked_models(tmp_path: Path, family: str, dtype: torch.dtype) -> No
     assert all(torch.equal(state[name], copied[name]) for name in state)
     assert not any(part.data_ptr() % 64 for part in copied.values())
     assert not {part.data_ptr() for part in copied.values()} & {part.data_ptr() for part in state.values()}
+    for model, joins in ((whole, False), (prepacked, True)):
+        layers = [part for part in model.network.modules() if isinstance(part, Attention)]
+        x = torch.zeros(1, 3, layers[0].query.in_features, dtype=dtype)
+        with torch.no_grad():
+            assert all((joined((part.query, part.key, part.value), x) is not None) is joins for part in layers)
     for rows in (1, 20):
         found, expected = (numbers(model, given(family, rows)).float() for model in (prepacked, whole))
         # The same products, but an activation may be computed before a product is rounded: 2^-8 in each of some layers.

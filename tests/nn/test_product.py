@@ -197,15 +197,15 @@ def _with(parameters: dict[str, Any], x: Tensor) -> Tensor:
     return usual(module, x)
 
 
-def test_a_matrix_that_begins_within_a_line_of_the_cache_is_turned_for_fewer_rows() -> None:
-    numbers = torch.zeros(96 * 24 + 16)
-    begin = next(at for at in range(16) if numbers[at:].data_ptr() % 64 == 0)
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_a_matrix_that_begins_within_a_line_of_the_cache_is_turned_for_fewer_rows(dtype: torch.dtype) -> None:
+    numbers = torch.zeros(96 * 32 + 64, dtype=dtype)
+    begin = next(at for at in range(32) if numbers[at:].data_ptr() % 64 == 0)
     aligned, shifted = (
-        nn.Parameter(numbers[at : at + 96 * 24 - 24].view(95, 24), requires_grad=False) for at in (begin, begin + 8)
+        nn.Parameter(numbers[at : at + 96 * 32].view(96, 32), requires_grad=False) for at in (begin, begin + 8)
     )
-    x = torch.zeros(10, 24)
-    assert [few(x, weight, most=most) for weight in (aligned, shifted) for most in (9, 10, 29, 30)] == [
-        *(False, True, True, True),
-        *(False, False, False, True),
-    ]
+    found = [few(torch.zeros(rows, 32, dtype=dtype), shifted, most=200) for rows in (10, 128, 129, 200, 201)]
+    # Only bfloat16 is read in tiles of 64 bytes.
+    assert found == [True, True, *([dtype != torch.bfloat16] * 2), False]
+    assert [few(torch.zeros(rows, 32, dtype=dtype), aligned, most=200) for rows in (200, 201)] == [True, False]
     assert columns(torch.zeros(2, 5, 24)).shape == (24, 10)

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from plait.errors import ConfigError
 from plait.nn.cache import LayerCache
+from plait.nn.joined import join, joined
 from plait.nn.linear import Linear
 from plait.nn.mask import Mask, weighed
 from plait.nn.norm import Norm
@@ -63,12 +64,9 @@ class Attention(nn.Module):
         """
         if self._alone(x, cache, memory, weights):
             return self._value_path(x)
-        query = self._heads(self.query(x if last is None else x[:, -last:]), self.spec.heads)
-        if self.query_norm is not None:
-            query = self.query_norm(query)
-        if rotation is not None:
-            query = rotate(query, rotation.last(last))
-        key, value = self._keys_and_values(x, rotation, cache, capacity, memory)
+        query, key, value = self._inputs(x, rotation, cache, memory, last)
+        if cache is not None and memory is None:
+            key, value = cache.append(key, value, capacity=capacity)
         if isinstance(mask, Packed):
             parts = zip(*(mask.packing.split(part) for part in (query, key, value)), mask.masks, strict=True)
             mixed = mask.packing.join(self._mixed(*part) for part in parts)
@@ -105,24 +103,45 @@ class Attention(nn.Module):
         # (B, T, heads * D) -> (B, heads, T, D)
         return x.view(x.shape[0], x.shape[1], heads, self.spec.head_dim).transpose(1, 2)
 
-    def _keys_and_values(
-        self, x: Tensor, rotation: Rotation | None, cache: LayerCache | None, capacity: int, memory: Tensor | None
-    ) -> tuple[Tensor, Tensor]:
+    def _inputs(
+        self, x: Tensor, rotation: Rotation | None, cache: LayerCache | None, memory: Tensor | None, last: int | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries (B, H, T, D), and keys and values (B, K, S, D) of the input or of the `memory`."""
+        if memory is None and last is None:
+            whole = joined((self.query, self.key, self.value), x)
+            if whole is not None:
+                return self._parted(whole, rotation)
+        query = self._heads(self.query(x if last is None else x[:, -last:]), self.spec.heads)
+        query = self._placed(query, self.query_norm, None if rotation is None else rotation.last(last))
         if memory is not None and cache is not None and cache.memory is not None:
-            return cache.memory
+            return query, *cache.memory
         source = x if memory is None else memory
         key = self._heads(self.key(source), self.spec.kv_heads)
         value = self._heads(self.value(source), self.spec.kv_heads)
-        if self.key_norm is not None:
-            key = self.key_norm(key)
-        if rotation is not None:
-            key = rotate(key, rotation)
-        if cache is None:
-            return key, value
-        if memory is not None:
+        key = self._placed(key, self.key_norm, rotation)
+        if memory is not None and cache is not None:
             cache.memory = key, value
-            return key, value
-        return cache.append(key, value, capacity=capacity)
+        return query, key, value
+
+    def _parted(self, whole: Tensor, rotation: Rotation | None) -> tuple[Tensor, Tensor, Tensor]:
+        """The same from what the three layers give at once, (B, T, (H + 2 K) * D)."""
+        heads, kv_heads = self.spec.heads, self.spec.kv_heads
+        both, value = torch.split(self._heads(whole, heads + 2 * kv_heads), [heads + kv_heads, kv_heads], dim=1)
+        if self.query_norm is None and self.key_norm is None:
+            query, key = torch.split(self._placed(both, None, rotation), [heads, kv_heads], dim=1)
+            return query, key, value
+        query, key = torch.split(both, [heads, kv_heads], dim=1)
+        return self._placed(query, self.query_norm, rotation), self._placed(key, self.key_norm, rotation), value
+
+    @staticmethod
+    def _placed(heads: Tensor, norm: Norm | None, rotation: Rotation | None) -> Tensor:
+        """Heads of queries or keys, normed and rotated where the layer does so."""
+        heads = heads if norm is None else norm(heads)
+        return heads if rotation is None else rotate(heads, rotation)
+
+    def join(self) -> None:
+        """Put the matrices of queries, keys and values behind one another, for one product instead of three."""
+        join((self.query, self.key, self.value))
 
     def _fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         groups = self.spec.heads // self.spec.kv_heads

@@ -27,13 +27,18 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O)."""
-        if few(x, self.weight, most=min(_ROWS, self.out_features // 16)):
-            y = product(self.weight, self.bias, columns(x))
-            return y.t().contiguous().view(*x.shape[:-1], -1)  # (O, N) -> (..., O)
-        return functional.linear(x, self.weight, self.bias)
+        return linear(x, self.weight, self.bias)
 
     if TYPE_CHECKING:
         __call__ = forward
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """`x @ weightᵀ + bias`, (..., I) -> (..., O)."""
+    if few(x, weight, most=min(_ROWS, weight.shape[0] // 16)):
+        y = product(weight, bias, columns(x))
+        return y.t().contiguous().view(*x.shape[:-1], -1)  # (O, N) -> (..., O)
+    return functional.linear(x, weight, bias)
 
 
 def bare(layer: nn.Module) -> bool:

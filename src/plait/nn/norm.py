@@ -62,7 +62,9 @@ def root_mean_square(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 def _scaled(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     wide = _wide(x)
-    return (wide * _scale(wide, eps)).mul_(weight).to(x.dtype)
+    scale = _scale(wide, eps)
+    scaled = wide * scale if wide is x else wide.mul_(scale)
+    return scaled.mul_(weight).to(x.dtype)
 
 
 def _wide(x: Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from plait.nn.spec import Activation
 from plait.nn.transposed import held
 
 _LINE = 64  # bytes that a CPU reads at once
+_SPLIT = 128  # as many vectors at most where the rows of a bfloat16 matrix lie across such lines
 # What oneDNN calls the activations that it computes before a sum is rounded: name, numbers, variant.
 _WITHIN: dict[str, tuple[str, list[float], str]] = {
     "gelu": ("gelu", [], "none"),
@@ -33,15 +34,15 @@ _WITHIN: dict[str, tuple[str, list[float], str]] = {
 def few(x: Tensor, *weights: Tensor, most: int) -> bool:
     """Whether `x` (..., I) is `most` vectors or fewer, which this CPU multiplies with `weights` sooner when turned.
 
-    A third as many where a matrix begins within a line of the cache, as it may in a mapped file: its rows are then read
-    in parts of two lines each, which usual products, that reorder them, do once.
+    At most 128 where a matrix of bfloat16 begins within a line of the cache, as it may in a mapped file: for every 16
+    vectors its rows are then read in parts of two lines each, which usual products, that reorder them, do once.
     """
     count = x.numel() // max(x.shape[-1], 1)
     if not (0 < count <= most and _kernel_takes(x, count) and direct(x, *weights)):
         return False
     if not all(_beside(weight, x) for weight in weights):
         return False
-    return 3 * count <= most or not any(weight.data_ptr() % _LINE for weight in weights)
+    return x.dtype != torch.bfloat16 or count <= _SPLIT or not any(weight.data_ptr() % _LINE for weight in weights)
 
 
 def columns(x: Tensor) -> Tensor:
@@ -116,7 +117,7 @@ def _kernel_takes(x: Tensor, count: int) -> bool:
 
 def _beside(weight: Tensor, x: Tensor) -> bool:
     """Whether a matrix is plain numbers that lie where `x` does, of the same type."""
-    return type(weight) is nn.Parameter and weight.dtype == x.dtype and weight.device == x.device
+    return type(weight) in (nn.Parameter, Tensor) and weight.dtype == x.dtype and weight.device == x.device
 
 
 @cache
