@@ -6,7 +6,8 @@
     │  │  └─ tokens       29 × 16                    464
     │  ├─ layers.0–3      4 alike, each            2,128
 
-Equal neighbours are shown once. A weight that an earlier part has already counts nothing.
+Equal neighbours are shown once. A weight that an earlier part has already counts nothing. Lines are at most 80 columns
+wide for the families here, large ones included.
 """
 
 from __future__ import annotations
@@ -15,12 +16,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
+from torch import nn
 
 from plait.weights.quantise import Matrix
 
 if TYPE_CHECKING:
     from plait.models.pretrained import Pretrained
+
+_WIDTH = 30  # of what is told of one part; tensors that take more have a line each
 
 
 @dataclass(kw_only=True)
@@ -63,18 +66,20 @@ def _where(model: Pretrained) -> str:
 def _line(name: str, module: nn.Module, seen: dict[int, str], *, path: str) -> _Line:
     if isinstance(module, Matrix):  # the numbers that it stands for, not those that it is kept in
         return _Line(name=name, told=f"{module.shape[0]} × {module.shape[1]} {module.title}", count=module.size)
-    count, told = 0, []
+    tensors = []
     own = [*module._parameters.items(), *((leaf, part) for leaf, part in module._buffers.items())]
     for leaf, tensor in own:
         if tensor is None or leaf in module._non_persistent_buffers_set:
             continue
         if id(tensor) in seen:
-            told.append(f"{leaf} of {seen[id(tensor)]}")
+            tensors.append(_Line(name=leaf, told=f"of {seen[id(tensor)]}", count=0))
             continue
         seen[id(tensor)] = path
-        count += tensor.numel()
-        told.append(_shape(leaf, tensor))
-    line = _Line(name=name, told=" + ".join(told), count=count)
+        tensors.append(_Line(name=leaf, told=" × ".join(map(str, tensor.shape)) or "1", count=tensor.numel()))
+    told = " + ".join(_named(each) for each in tensors)
+    line = _Line(name=name, told=told, count=sum(each.count for each in tensors))
+    if len(tensors) > 1 and len(told) > _WIDTH:
+        line.told, line.parts = "", tensors
     for child, part in module.named_children():
         below = _line(child, part, seen, path=f"{path}.{child}".removeprefix("."))
         if below.parts or below.told:
@@ -84,9 +89,10 @@ def _line(name: str, module: nn.Module, seen: dict[int, str], *, path: str) -> _
     return line
 
 
-def _shape(leaf: str, tensor: Tensor) -> str:
-    size = " × ".join(map(str, tensor.shape)) or "1"
-    return size if leaf == "weight" else f"{leaf} {size}"
+def _named(tensor: _Line) -> str:
+    """What is told of a tensor on the line of its part; a weight of its own needs no name."""
+    own = tensor.name == "weight" and not tensor.told.startswith("of ")
+    return tensor.told if own else f"{tensor.name} {tensor.told}"
 
 
 def _merged(parts: list[_Line]) -> Iterator[_Line]:
