@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
@@ -30,7 +31,7 @@ Model = TypeVar("Model", bound="Pretrained")
 class AutoConfig:
     """Reads the configuration of a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         raise OptionError(
             "AutoConfig makes configurations: use AutoConfig.from_pretrained(…) or AutoConfig.for_model('bert', …)."
         )
@@ -43,7 +44,8 @@ class AutoConfig:
         Raises OptionError for a name that is neither, ConfigError for a configuration that cannot be used.
         """
         own, rest = LoadOptions.split(options)
-        return read_config(own.resolve(pretrained_model_name_or_path, need="config"), given=own.config, changes=rest)
+        own.note_idle("a configuration")
+        return read_config(own.resolve(pretrained_model_name_or_path, need="config"), own, changes=rest)
 
     @staticmethod
     def for_model(model_type: str, **values: Any) -> Config:
@@ -55,7 +57,7 @@ class AutoConfig:
 class AutoTokenizer:
     """Reads the tokenizer of a model."""
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         raise OptionError("AutoTokenizer makes tokenizers: use AutoTokenizer.from_pretrained(…).")
 
     @staticmethod
@@ -70,6 +72,7 @@ class AutoTokenizer:
         from plait.text.tables import TableTokenizer, reads_tables
 
         own, rest = LoadOptions.split(options)
+        own.note_idle("a tokenizer")
         if not rest.pop("use_fast", True):
             rest["fast"] = False
         rest.setdefault("name_or_path", os.fspath(pretrained_model_name_or_path))
@@ -90,7 +93,7 @@ class _AutoModel(Generic[Model]):
 
     task: ClassVar[str]
 
-    def __init__(self) -> None:
+    def __init__(self, *arguments: Any, **options: Any) -> None:
         name = type(self).__name__
         raise OptionError(f"{name} makes models: use {name}.from_pretrained(…) or {name}.from_config(config).")
 
@@ -107,7 +110,7 @@ class _AutoModel(Generic[Model]):
 
         own, rest = LoadOptions.split(options)
         snapshot = own.resolve(pretrained_model_name_or_path, need="model")
-        config = read_config(snapshot, given=own.config, changes=rest)
+        config = read_config(snapshot, own, changes=rest)
         return cast("Model", load_model(snapshot, config, task=cls.task, options=own))
 
     @classmethod
@@ -115,17 +118,16 @@ class _AutoModel(Generic[Model]):
         """A model with random weights, in training mode, to be trained from scratch.
 
         `options`: `dtype`, `device_map` with one place, `quantize`, `prepack`, `add_pooling_layer`, and keys of the
-        configuration to change. Weights are drawn with the deviation `initializer_range`. Raises OptionError for
-        arguments about files.
+        configuration to change. Weights are drawn with the deviation `initializer_range`, and are float32 where no
+        `dtype` is given: that of the configuration is its checkpoint's. Raises OptionError for arguments about files.
         """
         from plait.models.files import new_model
         from plait.models.quantise import noted, quantise
 
         own, rest = LoadOptions.split(options)
         own.check_without_files()
-        config = config if isinstance(config, Config) else Config(config)
         model = new_model(
-            changed(config, rest),
+            changed(as_config(config, label="the configuration"), rest),
             task=cls.task,
             dtype=own.wanted_dtype(),
             device=own.device(),
@@ -136,6 +138,13 @@ class _AutoModel(Generic[Model]):
         if own.quantize is not None:
             quantise(model.network, own.quantize)
             model.config = noted(model.config, own.quantize)
+        held = str(model.dtype).removeprefix("torch.")
+        if model.config.dtype not in (None, held):
+            logger("models").info(
+                "dtype %r of the configuration is that of its checkpoint; new weights are %s. dtype=%r makes others.",
+                *(model.config.dtype, held, model.config.dtype),
+            )
+            model.config.dtype = held
         return cast("Model", model)
 
 
@@ -240,12 +249,25 @@ def is_gguf(file: Path | None) -> bool:
     return file is not None and file.suffix.lower() == ".gguf"
 
 
-def read_config(snapshot: Snapshot, *, given: Config | Mapping[str, Any] | None, changes: Mapping[str, Any]) -> Config:
-    """The configuration of a snapshot, or the one `given` in its place, with `changes`."""
+def as_config(given: Any, *, label: str) -> Config:
+    """A configuration, from itself or a dictionary. Raises OptionError for anything else."""
     if isinstance(given, Config):
-        return changed(given, changes)
+        return given
+    if isinstance(given, Mapping):
+        return Config(given, label=label)
+    remedy = " Give its to_dict()." if hasattr(given, "to_dict") else ""
+    remedy = remedy or (f" Read it with AutoConfig.from_pretrained({given!r})." if isinstance(given, str) else "")
+    raise OptionError(f"A configuration or a dictionary is needed, but this is a {type(given).__name__}.{remedy}")
+
+
+def read_config(snapshot: Snapshot, options: LoadOptions, *, changes: Mapping[str, Any]) -> Config:
+    """The configuration of a snapshot, or what `options.config` gives or refers to in its place, with `changes`."""
+    given = options.config
+    if isinstance(given, str | os.PathLike):
+        elsewhere = replace(options, config=None, revision=None, subfolder=None, gguf_file=None)
+        return read_config(elsewhere.resolve(given, need="config"), elsewhere, changes=changes)
     if given is not None:
-        return changed(Config(given, label="the given configuration"), changes)
+        return changed(as_config(given, label="the given configuration"), changes)
     if is_gguf(snapshot.file):
         from plait.models.gguf import read_gguf_config
 

@@ -45,6 +45,28 @@ _ABSENT = object()
 _SLOTS = ("_values", "_defaults", "_title", "_label", "_spellings")
 
 
+class View(dict[Any, Any]):
+    """What a configuration works out of the values it keeps, to be read: a change would be lost, so it is refused.
+
+    `of` is its key. A copy is an ordinary dictionary.
+    """
+
+    def __init__(self, values: Mapping[Any, Any], *, of: str) -> None:
+        super().__init__(values)
+        self._key = of
+
+    def _refuse(self, *arguments: Any, **named: Any) -> Any:
+        raise ConfigError(
+            f"`{self._key}` is one of several views of the same values, and a change in it would be lost. Set it as a "
+            f"whole: config.{self._key} = {{**config.{self._key}, …}}."
+        )
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    def __reduce__(self) -> Any:
+        return dict, (dict(self),)
+
+
 class Config:
     """The configuration of one model; `Config(model_type="bert", hidden_size=64)` or, from a file, `Config.from_file`.
 
@@ -145,7 +167,7 @@ class Config:
         names: dict[int, str] = self._values.get("id2label") or _numbered(2)
         if key == "num_labels":
             return len(names)
-        return dict(names) if key == "id2label" else {name: index for index, name in names.items()}
+        return View(names if key == "id2label" else {name: index for index, name in names.items()}, of=key)
 
     def _rope_view(self, key: str) -> Any:
         stored = self._values.get("rope_parameters")
@@ -158,13 +180,13 @@ class Config:
             if theta is None:
                 return None
             kind = {} if scaling and "type" in scaling else {"rope_type": "default"}
-            return {**kind, **(scaling or {}), "rope_theta": theta}
+            return View({**kind, **(scaling or {}), "rope_theta": theta}, of=key)
         if stored is None:
             return theta if key == "rope_theta" else scaling
         if key == "rope_theta":
             return stored.get("rope_theta", theta)
         rest = {name: value for name, value in stored.items() if name != "rope_theta"}
-        return None if rest.get("rope_type", "default") == "default" else rest
+        return None if rest.get("rope_type", "default") == "default" else View(rest, of=key)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -173,6 +195,13 @@ class Config:
             object.__setattr__(self, key, value)
         else:
             self.update({key: value})
+
+    def __delattr__(self, key: str) -> None:
+        """Take out a key that was given, so that the family's default counts again."""
+        stored = "id2label" if key in _LABEL_KEYS else self._spellings.get(key, key)
+        if stored not in self._values:
+            raise AttributeError(f"{self._title} was given no key {key!r}.{nearest(key, self._values)}")
+        del self._values[stored]
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Set several keys at once.
@@ -261,19 +290,23 @@ class Config:
         shown.update(copy.deepcopy(self._values))
         if "id2label" in self._values:
             shown["id2label"] = {str(index): name for index, name in self.id2label.items()}
-            shown["label2id"] = self.label2id
+            shown["label2id"] = dict(self.label2id)
         return shown
 
     def to_json_string(self) -> str:
         """The keys of `to_dict`, sorted, as JSON with an indent of two."""
         return json.dumps(self.to_dict(), indent=2, sort_keys=True, ensure_ascii=False)
 
+    def to_json_file(self, path: str | os.PathLike[str]) -> None:
+        """Write the text of `to_json_string` into a file; a reader never sees half of it."""
+        with replaced(Path(path)) as aside:
+            aside.write_text(self.to_json_string() + "\n", encoding="utf-8")
+
     def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
         """Write config.json into `folder`, which is created when absent; a reader never sees half a file."""
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        with replaced(folder / "config.json") as aside:
-            aside.write_text(self.to_json_string() + "\n", encoding="utf-8")
+        self.to_json_file(folder / "config.json")
 
     def __repr__(self) -> str:
         return f"{self._title} {self.to_json_string()}\n"

@@ -5,13 +5,16 @@ Shapes: B batch, T tokens, S tokens and those in the cache before them, D width.
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Collection
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from plait.errors import OptionError
+from plait.errors import OptionError, nearest
 from plait.models.registry import family_of
 from plait.nn.cache import Cache
 from plait.nn.packing import Packing
@@ -48,6 +51,9 @@ class Inputs:
             if given is not None and not isinstance(given, Tensor):
                 remedy = "Call model(**inputs)" if isinstance(given, dict) else "Use return_tensors='pt'"
                 raise OptionError(f"`{name}` must be a tensor, but is a {type(given).__name__}. {remedy}.")
+
+        if self.tokens is not None:
+            check_ids("input_ids", self.tokens)
 
     def flat(self) -> Inputs:
         """For questions with several choices: (B, choices, T, …) -> (B * choices, T, …), choice by choice."""
@@ -90,11 +96,11 @@ class Inputs:
 
     def _segments(self, model: PretrainedModel, shape: tuple[int, int]) -> Tensor | None:
         kinds = model.network.spec.stack.frontend.segments
-        if isinstance(kinds, tuple) and self.segments is not None:
-            _check_kinds(self.segments, kinds)
         if self.segments is None:
             return None
+        check_ids("token_type_ids", self.segments)
         if kinds is not None:
+            _check_kinds(self.segments, kinds)
             if tuple(self.segments.shape[:2]) not in (shape, (1, shape[1])):
                 raise OptionError(
                     f"`token_type_ids` must have the shape {shape}, but has {tuple(self.segments.shape)}."
@@ -126,8 +132,47 @@ class Inputs:
         return positions if first is None else positions - first(model.config)
 
 
-def _check_kinds(segments: Tensor, kinds: tuple[int, ...]) -> None:
+def check_ids(name: str, ids: Tensor) -> None:
+    """Raise OptionError for ids that are no whole numbers."""
+    if ids.is_floating_point():
+        kind = str(ids.dtype).removeprefix("torch.")
+        raise OptionError(f"`{name}` must be whole numbers, but are {kind}. Convert them with .long().")
+
+
+@cache
+def _taken(kind: type) -> tuple[str, ...]:
+    """The names that the forward of a class takes; none when it takes any."""
+    names: dict[str, None] = {}
+    for each in kind.__mro__:
+        if "forward" in vars(each):
+            parameters = inspect.signature(vars(each)["forward"]).parameters.values()
+            names |= dict.fromkeys(part.name for part in parameters if part.kind is not part.VAR_KEYWORD)
+            if all(part.kind is not part.VAR_KEYWORD for part in parameters):
+                return tuple(names)[1:]
+    return ()
+
+
+def check_names(kind: type, given: Collection[str]) -> None:
+    """Raise OptionError for a name that the forward of a class does not take."""
+    taken = _taken(kind)
+    unknown = next((name for name in given if name not in taken), None) if taken else None
+    if unknown is not None:
+        raise OptionError(
+            f"The model takes no {unknown!r}.{nearest(unknown, taken)} It takes {', '.join(taken)}; leave out the rest."
+        )
+
+
+def _check_kinds(segments: Tensor, kinds: int | tuple[int, ...]) -> None:
     """Raise OptionError for segments that are not (B, T, kinds), or that the model does not have."""
+    if isinstance(kinds, int):
+        if segments.device.type == "cpu" and segments.numel():
+            wrong = [value for value in map(int, segments.aminmax()) if not 0 <= value < kinds]
+            if wrong:
+                raise OptionError(
+                    f"`token_type_ids` hold {wrong[-1]}, but this model has segments 0 to {kinds - 1}. Leave them out "
+                    "where the tokenizer is another model's."
+                )
+        return
     if segments.shape[2:] != (len(kinds),):
         raise OptionError(
             f"`token_type_ids` must have the shape (B, T, {len(kinds)}), an id of every kind, but has "

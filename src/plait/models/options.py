@@ -34,8 +34,24 @@ _REFUSED = {
     "tp_plan": "device_map places whole layers; none is divided among devices",
 }
 
+# Known elsewhere, and taken here without effect, for the reason.
+_IDLE = {
+    "_fast_init": "no number is drawn for what is loaded",
+    "code_revision": "no code comes with a checkpoint",
+    "mirror": "the environment variable HF_ENDPOINT names a mirror, PLAIT_HUBS other hubs",
+    "offload_buffers": "what lies on disk is read from there when it computes",
+    "use_flash_attention_2": "torch's attention chooses its kernel",
+}
+
 # Names of attention in other libraries; here the numbers are those of each, and torch chooses the kernel.
 _ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
+# Arguments about where files come from, rather than about weights.
+_FETCHING = frozenset(
+    {
+        *("config", "cache_dir", "force_download", "resume_download", "local_files_only", "proxies", "revision"),
+        *("subfolder", "token", "use_auth_token", "gguf_file", "trust_remote_code"),
+    }
+)
 # Arguments that mean something where there is no checkpoint.
 _WITHOUT_FILES = frozenset(
     {
@@ -49,7 +65,7 @@ _WITHOUT_FILES = frozenset(
 class LoadOptions:
     """Every argument that is not a key of the configuration."""
 
-    config: Any = None  # a Config or a dictionary in place of config.json
+    config: Any = None  # a Config, a dictionary, or a reference to another config.json, in place of config.json
     # where files come from: see plait.hub.resolve
     cache_dir: str | os.PathLike[str] | None = None
     force_download: bool = False
@@ -120,17 +136,26 @@ class LoadOptions:
         for name, reason in _REFUSED.items():
             if options.get(name) not in (None, False):
                 raise OptionError(f"`{name}` is not supported: {reason}.")
+        for name, reason in _IDLE.items():
+            if options.get(name) is not None:
+                logger("models").info("%s has no effect: %s.", name, reason)
         names = {field.name for field in fields(cls)}
         own = {name: value for name, value in options.items() if name in names}
-        rest = {name: value for name, value in options.items() if name not in names and name not in _REFUSED}
+        rest = {name: value for name, value in options.items() if name not in {*names, *_REFUSED, *_IDLE}}
         return cls(**own), rest
+
+    def note_idle(self, what: str) -> None:
+        """Say which of the arguments, those about weights, mean nothing where `what` is read."""
+        given = [field.name for field in fields(self) if getattr(self, field.name) != field.default]
+        if idle := [name for name in given if name not in _FETCHING]:
+            logger("models").info("%s: no effect on %s, which has no weights.", ", ".join(idle), what)
 
     @staticmethod
     def check_rest(rest: Mapping[str, Any], known: set[str]) -> None:
         """Raise OptionError for a name that is neither an argument nor, as `known`, a key of the configuration."""
         for name in rest:
             if name not in known:
-                choices = {*known, *(field.name for field in fields(LoadOptions))}
+                choices = {*known, *(field.name for field in fields(LoadOptions)), *_REFUSED, *_IDLE}
                 raise OptionError(f"There is no argument or configuration key {name!r}.{nearest(name, choices)}")
 
     def check_without_files(self) -> None:

@@ -65,14 +65,15 @@ def plan(
 ) -> Plan:
     """Decide where each part of a network on "meta" goes.
 
-    `device_map`: None for the CPU, a device, "auto", "balanced", "balanced_low_0", "sequential", or {name: device} with
-    names of parts here or in the checkpoint and "" for all others. `max_memory` {device: bytes or "10GB"} bounds the
-    automatic ones, and what fits nowhere lies on disk. `source` is the checkpoint, needed with a map. `dtype` is what
-    weights are converted to, None for their own.
+    `device_map`: None for the CPU, a device, "disk", "auto", "balanced", "balanced_low_0", "sequential", or {name:
+    device} with names of parts here or in the checkpoint and "" for all others. `max_memory` {device: bytes or "10GB"}
+    bounds the automatic ones, and what fits nowhere lies on disk. `source` is the checkpoint, needed with a map.
+    `dtype` is what weights are converted to, None for their own.
     Raises OptionError for a map that leaves a part out, divides one, or names a device that is not there.
     """
     if max_memory is not None and device_map not in AUTOMATIC:
         raise OptionError("`max_memory` bounds an automatic placement: give device_map='auto' with it.")
+    device_map = {"": "disk"} if device_map == "disk" else device_map
     parts = parts_of(network)
     if source is None:
         return Plan(places=dict.fromkeys(parts, CPU), main=CPU)

@@ -17,6 +17,7 @@ from torch import nn
 
 from plait.errors import OptionError, nearest
 from plait.models.config import Config
+from plait.models.inputs import check_names
 from plait.models.names import Names, check_keys
 from plait.models.tasks import TASKS
 from plait.nn.heads import LanguageHead
@@ -95,6 +96,11 @@ class Pretrained(nn.Module):
         if plan.spread:
             self._main = plan.main
             dispatch(self.network, plan, source, folder=None if folder is None else Path(folder))
+
+    def __call__(self, *arguments: Any, **named: Any) -> Any:
+        """The forward, once the names of its arguments are known to be right."""
+        check_names(type(self), named)
+        return super().__call__(*arguments, **named)
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> Self:
         if self._main is not None:

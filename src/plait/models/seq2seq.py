@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from plait.errors import OptionError
 from plait.models.config import Config
 from plait.models.head_mask import head_factors, heads_multiplied, masked
-from plait.models.inputs import valid_tokens
+from plait.models.inputs import check_ids, valid_tokens
 from plait.models.outputs import Output
 from plait.models.pretrained import Pretrained
 from plait.models.reading import Reading
@@ -399,6 +399,8 @@ def _check_shape(name: str, value: Tensor | None, width: int | None) -> None:
     """Ids are (B, T); vectors (B, T, `width`)."""
     if value is None:
         return
+    if width is None:
+        check_ids(name, value)
     expected = "(B, T)" if width is None else f"(B, T, {width})"
     if value.dim() != (2 if width is None else 3) or (width is not None and value.shape[2] != width):
         raise OptionError(f"`{name}` must have the shape {expected}, but has {tuple(value.shape)}.")

@@ -29,7 +29,12 @@ from plait.weights.rules import tied
 
 NAME = "T5"
 
-SPELLINGS = {"hidden_size": "d_model", "num_attention_heads": "num_heads", "num_hidden_layers": "num_layers"}
+SPELLINGS = {
+    "head_dim": "d_kv",
+    "hidden_size": "d_model",
+    "num_attention_heads": "num_heads",
+    "num_hidden_layers": "num_layers",
+}
 
 DEFAULTS = {
     "d_ff": 2048,
