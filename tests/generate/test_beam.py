@@ -171,9 +171,8 @@ def test_a_prompt_is_read_once_for_all_its_beams() -> None:
 
 
 def test_every_step_can_be_seen_and_the_last_is_the_answer() -> None:
-    rules = BeamRules(beams=2, early_stopping=True)
-    ends = lambda tokens, logits: tokens[:, -1] == END  # noqa: E731
-    steps = list(search(MarkovModel(FORKED), START, rules=rules, stop=ends, max_new_tokens=9))
+    rules = BeamRules(beams=2, ends=[END], early_stopping=True)
+    steps = list(search(MarkovModel(FORKED), START, rules=rules, max_new_tokens=9))
     assert steps[0].growing.tokens[0, :, 1].tolist() == [1, 2]
     assert not bool(steps[0].ended.ended.any())
     assert steps[1].ended.ended.tolist() == [[True, False]]
@@ -236,7 +235,10 @@ def test_the_models_own_beams_are_the_default_and_can_be_switched_off() -> None:
         ({"num_beams": 2.5}, "`num_beams` must be a whole number, 1 or more, but is 2.5"),
         ({"num_beams": 2, "early_stopping": "sometimes"}, '`early_stopping` must be True, False or "never", but is'),
         ({"num_beams": 2, "length_penalty": math.inf}, "`length_penalty` must be a number .* but is inf"),
-        ({"num_beams": 2, "num_return_sequences": 3}, "`num_return_sequences=3` is more than `num_beams=2`, .* Raise"),
+        (
+            {"num_beams": 2, "num_return_sequences": 3},
+            "`num_return_sequences=3` is more than `num_beams=2`, .* Raise num_beams, or",
+        ),
         ({"num_return_sequences": 2}, "`num_return_sequences` above 1 needs do_sample=True or as many num_beams"),
         (
             {"num_beams": 2, "streamer": TextStreamer(LetterTokenizer())},

@@ -28,22 +28,24 @@ EMPTY = -1e9
 
 @dataclass(frozen=True, kw_only=True)
 class BeamRules:
-    """How many answers grow, how those that have ended are ranked, and when a better one is no longer looked for.
+    """How many answers grow, what ends them, how they are ranked, and when a better one is no longer looked for.
 
-    `early_stopping`: True ends with the first `beams` answers; False when the best growing answer, were it to end now,
-    is behind all of them; "never" when it is behind even at its most favourable length.
-    `ends` is the number of end tokens: so many continuations of a beam may end at once, and one more goes on.
+    `ends` are the end tokens. `early_stopping`: True ends with the first `beams` answers; False when the best growing
+    answer, were it to end now, is behind all of them; "never" when it is behind even at its most favourable length.
     """
 
     beams: int
+    ends: Sequence[int] = ()
     length_penalty: float = 1.0
     early_stopping: bool | Literal["never"] = False
-    ends: int = 1
 
     @property
     def candidates(self) -> int:
-        """Continuations that are looked at for each prompt: enough that `beams` of them have not ended."""
-        return self.beams * max(2, 1 + self.ends)
+        """Continuations that are looked at for each prompt.
+
+        All end tokens may be among those of a beam, and one more goes on.
+        """
+        return self.beams * max(2, 1 + len(self.ends))
 
     def ranked(self, scores: Tensor, length: int) -> Tensor:
         """The scores of answers that end with `length` tokens."""
@@ -127,8 +129,9 @@ def search(
     """Yield the search for answers to `tokens` (B, T) after each step; the last one holds the answers.
 
     `processors` make of the model's logits (B·K, V) the log-probabilities that are summed. `choose` takes candidates
-    from the sums (B, K·V). `stop` sees all candidates, (B·C, t) and (B·C, V). The model's cache must offer
-    `select(rows, memory=…)`. Raises GenerationError for a prompt that cannot be continued.
+    from the sums (B, K·V). `stop` ends answers in other ways than the end tokens: it sees all candidates, (B·C, t) and
+    (B·C, V). The model's cache must offer `select(rows, memory=…)`. Raises GenerationError for a prompt that cannot be
+    continued.
     """
     if max_new_tokens < 1:
         raise GenerationError(f"`max_new_tokens` must be at least 1, but is {max_new_tokens}.")
@@ -149,7 +152,7 @@ def search(
         for process in processors:
             scores = process(growing.rows(width + count - 1), scores)
         candidates = _continued(growing, scores, count, choose=choose, rules=rules)
-        halted = _halted(candidates, scores, count, stop=stop, last=count == max_new_tokens)
+        halted = _halted(candidates, scores, count, ends=rules.ends, stop=stop) | (count == max_new_tokens)
         candidates = replace(candidates, ended=halted)
         growing = replace(candidates, scores=candidates.scores.masked_fill(halted, EMPTY)).best(rules.beams)
         ended = _ranked(ended, candidates, count, searched=searched, rules=rules)
@@ -192,13 +195,15 @@ def _continued(growing: Answers, scores: Tensor, count: int, *, choose: Chooser,
     return candidates
 
 
-def _halted(candidates: Answers, scores: Tensor, count: int, *, stop: Stop | None, last: bool) -> Tensor:
+def _halted(candidates: Answers, scores: Tensor, count: int, *, ends: Sequence[int], stop: Stop | None) -> Tensor:
     """Which candidates (B, C) end with their `count`th new token; `scores` (B·K, V) are those it was chosen by."""
-    if last or stop is None:
-        return torch.full_like(candidates.ended, last)
-    width = candidates.tokens.shape[2] - candidates.origins.shape[2]
-    rows = candidates.origins[:, :, count - 1].flatten()  # (B, C) -> (B·C,)
-    return stop(candidates.rows(width + count), scores[rows]).view_as(candidates.ended)  # (B·C,) -> (B, C)
+    length = candidates.tokens.shape[2] - candidates.origins.shape[2] + count
+    newest = candidates.tokens[:, :, length - 1]  # (B, C)
+    halted = torch.isin(newest, newest.new_tensor(ends))
+    if stop is not None:
+        rows = candidates.origins[:, :, count - 1].flatten()  # (B, C) -> (B·C,)
+        halted = halted | stop(candidates.rows(length), scores[rows]).view_as(halted)  # (B·C,) -> (B, C)
+    return halted
 
 
 def _ranked(ended: Answers, candidates: Answers, count: int, *, searched: Tensor, rules: BeamRules) -> Answers:

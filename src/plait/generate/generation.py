@@ -147,13 +147,13 @@ def build_rules(config: GenerationConfig) -> BeamRules | None:
     if config.num_return_sequences > config.num_beams:
         raise GenerationError(
             f"`num_return_sequences={config.num_return_sequences}` is more than `num_beams={config.num_beams}`, the "
-            "number of answers that beam search finds. Raise num_beams."
+            "number of answers that beam search finds. Raise num_beams, or draw with do_sample=True, num_beams=1."
         )
     return BeamRules(
         beams=config.num_beams,
         length_penalty=config.length_penalty,
         early_stopping=config.early_stopping,
-        ends=len(config.eos_token_ids()),
+        ends=tuple(config.eos_token_ids()),
     )
 
 
@@ -327,7 +327,8 @@ def build_stop(
 ) -> Stop | None:
     """What ends a row before the limit; None when nothing does.
 
-    `config.stop_strings` needs the tokenizer, and for beam search the `width` of the prompts.
+    `config.stop_strings` needs the tokenizer, and for beam search, whose rules hold the end tokens, the `width` of the
+    prompts.
     """
     beams = config.num_beams > 1
     stops = StoppingCriteriaList(
@@ -336,7 +337,7 @@ def build_stop(
         else stop
         for stop in own
     )
-    if ends := config.eos_token_ids():
+    if (ends := config.eos_token_ids()) and not beams:
         stops.append(EosTokenCriteria(ends))
     if config.max_time is not None:
         stops.append(MaxTimeCriteria(config.max_time))
