@@ -27,6 +27,36 @@ class Mask(NamedTuple):
     bias: Tensor | None = None
 
 
+class Places(NamedTuple):
+    """Where `queries` queries and `keys` keys stand: at positions `asking` (B, T) and `there` (B, S), -1 at padding.
+
+    Both are None where the keys are 0 … S-1, all there, and the queries the last T of them.
+    """
+
+    queries: int
+    keys: int
+    device: torch.device
+    asking: Tensor | None = None
+    there: Tensor | None = None
+
+    def last(self, count: int) -> Places:
+        """Of the last `count` queries alone."""
+        return self._replace(queries=count, asking=None if self.asking is None else self.asking[:, -count:])
+
+    def positions(self) -> tuple[Tensor, Tensor]:
+        """Of queries (B or 1, T) and keys (B or 1, S)."""
+        if self.asking is not None and self.there is not None:
+            return self.asking, self.there
+        order = torch.arange(self.keys, device=self.device)[None]
+        return order[:, self.keys - self.queries :], order
+
+
+def made(spec: MaskSpec, places: Places) -> Mask:
+    """The mask of `spec`: nothing or the kernel's own triangle where that suffices, else made from the positions."""
+    mask = plain(spec, places.queries, places.keys) if places.asking is None else None
+    return Mask(allowed=allowed(spec, *places.positions())) if mask is None else mask
+
+
 def biased(mask: Mask, bias: Tensor) -> Mask:
     """The mask with `bias` (B or 1, H, T, S) added to the scores of what may be seen."""
     seen = mask.allowed

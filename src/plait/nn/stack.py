@@ -20,12 +20,13 @@ from plait.nn.cache import Cache, LayerCache
 from plait.nn.cells import within_cells
 from plait.nn.frontend import TextFrontend
 from plait.nn.linear import Linear
-from plait.nn.mask import Mask, allowed, biased, plain
+from plait.nn.mask import Mask, Places, biased, made
 from plait.nn.norm import Norm
 from plait.nn.packing import Packed, Packing
 from plait.nn.position import RelativeBias, RelativeVectors
 from plait.nn.record import Recorder
 from plait.nn.rope import rotation
+from plait.nn.rows import Rows
 from plait.nn.spec import (
     ConvolvedLayerSpec,
     DisentangledSpec,
@@ -91,37 +92,19 @@ class Stack(nn.Module):
         given = tokens if tokens is not None else embeddings
         if given is None or (tokens is not None and embeddings is not None):
             raise ConfigError("give either token ids or embeddings, and not both")
-        batch, count, device = given.shape[0], given.shape[1], given.device
-        start = cache.length if cache else 0
-        if packing is not None:
-            positions = packing.slots
-        where = torch.arange(start, start + count, device=device)[None] if positions is None else positions
-        counted = where if positions is not None else self._counted(where, valid, cache, batch, segments)
-        if packing is not None and self._counts == "tokens":
-            counted = packing.order
-        self._check_positions(counted, start + count, counted is not where or positions is not None)
-        x = self.frontend(tokens, counted, embeddings=embeddings, segments=segments)
-        slots = None if packing else self._slots(where, positions is not None, valid, cache, batch, count)
-        places = packing.longest if packing else where if slots is None else slots[0]
-        context = Context(
-            masks=self._packed(packing) if packing else self._made(slots, count, start + count, device),
-            # A scaling that depends on the length of the text reads that of the padded rows, packed or not.
-            rotations={
-                spec: rotation(spec, where, length=packing.shape[1] if packing else None) for spec in self._ropes
-            },
-            capacity=cache.capacity if cache else 0,
-            relative=self.relative_vectors(places, places) if self.relative_vectors else None,
-            valid=valid,
-            memory=memory,
-            memory_mask=Mask() if memory_valid is None else Mask(allowed=memory_valid[:, None, None, :].bool()),
-        )
-        for index, number in enumerate(self.order):
+        rows = Rows(given, positions, valid=valid, cache=cache, packing=packing)
+        x = self.frontend(tokens, self._counted(rows, segments), embeddings=embeddings, segments=segments)
+        places = packing or rows.placed()
+        context = self._context(rows, places, memory, memory_valid)
+        narrows = last is not None and last < rows.count
+        for index, number in enumerate(self.order, start=1):
             if record:
                 record.states.append(x)
-            layer, past = self.layers[number], cache.layers[index] if cache else None
-            if last is not None and last < count and index == self.depth - 1 and getattr(layer, "narrows", False):
-                asking = None if slots is None else (slots[0][:, -last:], slots[1])
-                context = replace(context, masks=self._made(asking, last, start + count, device))
+            layer, past = self.layers[number], cache.layers[index - 1] if cache else None
+            if narrows and index == len(self.order) and getattr(layer, "narrows", False):
+                assert last is not None
+                assert isinstance(places, Places)
+                context = replace(context, masks=self._made(places.last(last)))
                 x = layer(x, context, cache=past, last=last)
             else:
                 x = self._run(layer, x, context, cache=past, record=record)
@@ -129,6 +112,45 @@ class Stack(nn.Module):
         if record:
             record.states.append(x)
         return x
+
+    def _counted(self, rows: Rows, segments: Tensor | None) -> Tensor:
+        """The positions that the table of learned ones is read at, (B or 1, T): of slots, or counted over the tokens
+        that are no padding, or over those of a cell. Raises ConfigError beyond the end of the table."""
+        table = self.spec.frontend.positions
+        if not isinstance(table, LearnedPositions):
+            return rows.slots
+        counted = rows.slots if table.over == "slots" else rows.tokens()
+        if table.over == "cells" and rows.counted:
+            counted = within_cells(rows.slots, segments, last=table.count - 1)
+        # Those that are not simply the slots, counted on, are read (a copy from the device).
+        known = counted is rows.slots and rows.counted
+        highest, count = rows.end - 1 if known else int(counted.max()), table.count - table.offset
+        if highest >= count:
+            raise ConfigError(
+                f"position {highest} does not exist: this model has learned positions for 0 to {count - 1}. "
+                f"Cut the text to {count} tokens (truncation=True, max_length={count})"
+            )
+        return counted
+
+    def _context(
+        self, rows: Rows, places: Places | Packing, memory: Tensor | None, memory_valid: Tensor | None
+    ) -> Context:
+        """What the layers share: of rows in their `places`, or packed ones."""
+        length, order = None, rows.slots
+        if isinstance(places, Packing):
+            # A scaling that depends on the length of the text reads that of the padded rows, packed or not.
+            masks, order, length = self._packed(places), places.longest, places.shape[1]
+        else:
+            masks, order = self._made(places), order if places.asking is None else places.asking
+        return Context(
+            masks=masks,
+            rotations={spec: rotation(spec, rows.slots, length=length) for spec in self._ropes},
+            capacity=rows.cache.capacity if rows.cache else 0,
+            relative=self.relative_vectors(order, order) if self.relative_vectors else None,
+            valid=rows.valid,
+            memory=memory,
+            memory_mask=Mask() if memory_valid is None else Mask(allowed=memory_valid[:, None, None, :].bool()),
+        )
 
     def finished(self, x: Tensor) -> Tensor:
         """What comes behind the layers: norm, dropout and projection, (B, T, D) -> (B, T, out)."""
@@ -161,56 +183,14 @@ class Stack(nn.Module):
         table = self.spec.frontend.positions
         return table.over if isinstance(table, LearnedPositions) else "slots"
 
-    def _counted(
-        self, where: Tensor, valid: Tensor | None, cache: Cache | None, batch: int, segments: Tensor | None
-    ) -> Tensor:
-        """Positions for the table (B or 1, T): of the slots `where`, or counted over the tokens that are no padding, or
-        over those of a cell."""
-        if self._counts == "cells":
-            assert isinstance(self.spec.frontend.positions, LearnedPositions)
-            return within_cells(where, segments, last=self.spec.frontend.positions.count - 1)
-        plain = valid is None and (cache is None or cache.plain)
-        if plain or self._counts == "slots":
-            return where
-        seen = torch.ones(batch, where.shape[1], device=where.device) if valid is None else valid
-        before = cache.counted() if cache else 0
-        return (before + seen.long().cumsum(dim=1) - 1).clamp(min=0)
-
-    def _slots(
-        self,
-        where: Tensor,
-        explicit: bool,
-        valid: Tensor | None,
-        cache: Cache | None,
-        batch: int,
-        count: int,
-    ) -> tuple[Tensor, Tensor] | None:
-        """Positions of the queries (B, T) and of all keys (B, S), -1 at padding; None when all are there, in order."""
-        if valid is None and not explicit and (cache is None or cache.plain):
-            if cache:
-                cache.extend(None, tokens=count)
-            return None
-        queries = where.expand(batch, count)
-        if valid is not None:
-            queries = torch.where(valid.bool(), queries, -1)
-        keys = cache.extend(queries, tokens=count) if cache else queries
-        assert keys is not None
-        return queries, keys
-
-    def _made(
-        self, slots: tuple[Tensor, Tensor] | None, queries: int, keys: int, device: torch.device
-    ) -> dict[MaskSpec, Mask]:
+    def _made(self, places: Places) -> dict[MaskSpec, Mask | Packed]:
         """Each distinct mask of the layers, with the relative bias where the stack has one."""
-        masks = {spec: _mask(spec, slots, queries, keys, device) for spec in self._masks}
         if self.relative_bias is None:
-            return masks
-        if slots is None:
-            order = torch.arange(keys, device=device)[None]
-            slots = order[:, keys - queries :], order
-        bias = self.relative_bias(*slots)
-        return {spec: biased(mask, bias) for spec, mask in masks.items()}
+            return {spec: made(spec, places) for spec in self._masks}
+        bias = self.relative_bias(*places.positions())
+        return {spec: biased(made(spec, places), bias) for spec in self._masks}
 
-    def _packed(self, packing: Packing) -> dict[MaskSpec, Packed]:
+    def _packed(self, packing: Packing) -> dict[MaskSpec, Mask | Packed]:
         """The masks of a packed row: one per run, for sequences that begin at position 0."""
         device, lengths, order = packing.places.device, [run.length for run in packing.runs], packing.longest
         # Distances do not depend on where a sequence begins: the biases of the longest hold those of all others.
@@ -221,23 +201,11 @@ class Stack(nn.Module):
                 tuple(
                     mask if bias is None else biased(mask, bias[..., :length, :length])
                     for length in lengths
-                    for mask in [_mask(spec, None, length, length, device)]
+                    for mask in [made(spec, Places(length, length, device))]
                 ),
             )
             for spec in self._masks
         }
-
-    def _check_positions(self, where: Tensor, end: int, explicit: bool) -> None:
-        table = self.spec.frontend.positions
-        if not isinstance(table, LearnedPositions):
-            return
-        # An explicit tensor is read (a copy from the device); counted positions are known without it.
-        highest, count = int(where.max()) if explicit else end - 1, table.count - table.offset
-        if highest >= count:
-            raise ConfigError(
-                f"position {highest} does not exist: this model has learned positions for 0 to {count - 1}. "
-                f"Cut the text to {count} tokens (truncation=True, max_length={count})"
-            )
 
     if TYPE_CHECKING:
         __call__ = forward
@@ -272,13 +240,3 @@ def _relative_vectors(spec: StackSpec) -> RelativeVectors | None:
             "`relative_vectors` and layers with disentangled attention need each other: give the stack both, or neither"
         )
     return RelativeVectors(spec.relative_vectors, spec.width) if spec.relative_vectors else None
-
-
-def _mask(spec: MaskSpec, slots: tuple[Tensor, Tensor] | None, queries: int, keys: int, device: torch.device) -> Mask:
-    """The mask of one spec: nothing or the kernel's own triangle where that suffices, else made from the positions."""
-    if slots is None:
-        if (mask := plain(spec, queries, keys)) is not None:
-            return mask
-        positions = torch.arange(keys, device=device)[None]
-        return Mask(allowed=allowed(spec, positions[:, keys - queries :], positions))
-    return Mask(allowed=allowed(spec, *slots))
