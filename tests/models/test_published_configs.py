@@ -41,6 +41,7 @@ _KINDS = [3, 16, 16]
         ({"model_type": "tapas", "type_vocab_sizes": _KINDS}, {"type_vocab_size": _KINDS, "softmax_temperature": 1.0}),
         ({"model_type": "llama", "rope_scaling": _YARN}, {"rope_scaling": {**_YARN, "finetuned": True}}),
         ({"model_type": "bert"}, {"sbert_ce_default_activation_function": "torch.nn.modules.linear.Identity"}),
+        ({"model_type": "qwen3_moe"}, {"use_qk_norm": True, "qkv_bias": False, "shared_expert_intermediate_size": 0}),
         ({"model_type": "bert"}, {"sentence_transformers": {"activation_fn": "torch.nn.modules.linear.Identity"}}),
     ],
 )
@@ -60,6 +61,11 @@ def test_keys_that_say_nothing_new(values: dict[str, Any], more: dict[str, Any])
             {"model_type": "tapas", "type_vocab_sizes": _KINDS, "type_vocab_size": [3, 9, 9]},
             "`type_vocab_size` is [3, 9, 9] in the configuration, and only [3, 16, 16] is supported for Tapas: the "
             "sizes are those of `type_vocab_sizes`.",
+        ),
+        (
+            {"model_type": "qwen3", "use_qk_norm": False},
+            "`use_qk_norm` is False in the configuration, and only True is supported for Qwen3: each head's query and "
+            "key has a norm.",
         ),
         (
             {"model_type": "tapas", "softmax_temperature": 2.0},

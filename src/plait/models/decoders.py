@@ -69,6 +69,8 @@ def decoder(
         reader.optional_integer("num_key_value_heads") or heads,
         reader.probability("attention_dropout"),
     )
+    if qk_norm:
+        reader.only("use_qk_norm", True, reason="each head's query and key has a norm")
     turns = rotations or [rope(reader, dim=dim)] * len(windows)
     attentions = [
         AttentionSpec(
