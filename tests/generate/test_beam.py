@@ -74,6 +74,34 @@ def test_a_penalty_of_length_ranks_answers_that_have_ended(penalty: float, best:
     assert out.sequences_scores.item() == pytest.approx(math.log(chance) / len(best) ** penalty, abs=1e-6)
 
 
+def slow(after_two: list[float], after_four: list[float]) -> MarkovModel:
+    """The end at once has 0.35, [1, end] 0.33 · 0.3; what follows 2 and 4 is another matter."""
+    start, one = [0.0, 0.33, 0.32, 0.35, 0.0, 0.0, 0.0, 0.0], [0.1, 0.1, 0.1, 0.3, 0.1, 0.1, 0.1, 0.1]
+    end = [0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 0.0]
+    return MarkovModel([start, one, after_two, end, after_four, end, end, end])
+
+
+def test_an_answer_that_would_overtake_later_is_waited_for_if_it_is_said() -> None:
+    model = slow([0.1, 0.1, 0.1, 0.05, 0.2, 0.15, 0.15, 0.15], [0.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0])
+    options = {"num_beams": 2, "eos_token_id": END, "max_new_tokens": 6}
+    # Two have ended after two steps: log(0.35) = -1.05 and log(0.099) / 2 = -1.16. What grows, [2, 4], is at
+    # log(0.064) / 2 = -1.37, but goes on for certain: with four tokens it is at log(0.064) / 4 = -0.69.
+    assert generate(model, START, early_stopping=False, **options).tolist() == [[0, 3]]
+    assert generate(model, START, early_stopping="never", **options).tolist() == [[0, 2, 4, 5, 3]]
+
+
+def test_longer_answers_are_no_hope_where_length_counts_against_them() -> None:
+    model = slow([0.02, 0.02, 0.02, 0.02, 0.9, 0.02, 0.0, 0.0], [0.02, 0.02, 0.02, 0.9, 0.02, 0.02, 0.0, 0.0])
+    out = generate(
+        model, START, num_beams=2, num_return_sequences=2, eos_token_id=END, max_new_tokens=6, early_stopping="never",
+        length_penalty=-1.0, return_dict_in_generate=True, output_scores=True, pad_token_id=0,
+    )  # fmt: skip
+    # [1, end] had ended with 2 · log(0.099) = -4.6; [2, 4] at 2 · log(0.288) = -2.5 ends with 3 · log(0.2592) = -4.1.
+    assert out.sequences.tolist() == [[0, 3, 0, 0], [0, 2, 4, 3]]
+    expected = torch.tensor([math.log(0.35), 3 * math.log(0.2592)])
+    torch.testing.assert_close(out.sequences_scores, expected, rtol=0, atol=1e-5)
+
+
 def test_enough_beams_find_the_best_of_all_sequences() -> None:
     model, size, length = BagModel(size=5, seed=3), 5, 3
     chances = {}
@@ -94,7 +122,17 @@ def test_enough_beams_find_the_best_of_all_sequences() -> None:
     torch.testing.assert_close(out.sequences_scores, expected, rtol=0, atol=1e-9)
 
 
-rows_of_tokens = st.lists(st.lists(st.integers(0, 12), min_size=1, max_size=6), min_size=1, max_size=3)
+class UnsureModel(BagModel):
+    """Never so sure of a token that another beam could not overtake: what decides when to end matters."""
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(size=8, seed=seed)
+
+    def next_logits(self, tokens: Tensor, **options: Any) -> Tensor:
+        return super().next_logits(tokens, **options).tanh()
+
+
+rows_of_tokens = st.lists(st.lists(st.integers(0, 7), min_size=1, max_size=6), min_size=1, max_size=3)
 rules = st.fixed_dictionaries(
     {
         "beams": st.integers(2, 4),
@@ -104,8 +142,8 @@ rules = st.fixed_dictionaries(
 )
 
 
-@settings(deadline=None, max_examples=80)
-@given(rows=rows_of_tokens, rules=rules, count=st.integers(1, 9), seed=st.integers(0, 5))
+@settings(deadline=None, max_examples=150)
+@given(rows=rows_of_tokens, rules=rules, count=st.integers(1, 9), seed=st.integers(0, 9))
 def test_padded_batches_equal_the_naive_search_row_by_row(
     rows: list[list[int]], rules: dict[str, Any], count: int, seed: int
 ) -> None:
@@ -116,7 +154,7 @@ def test_padded_batches_equal_the_naive_search_row_by_row(
     del options["beams"]
     for cached in (True, False):
         out = generate(
-            BagModel(seed=seed), tokens, attention_mask=valid, eos_token_id=[3, 5], pad_token_id=7, use_cache=cached,
+            UnsureModel(seed), tokens, attention_mask=valid, eos_token_id=[3, 5], pad_token_id=7, use_cache=cached,
             max_new_tokens=count, return_dict_in_generate=True, output_scores=True, **options,
         )  # fmt: skip
         got = [
@@ -128,7 +166,7 @@ def test_padded_batches_equal_the_naive_search_row_by_row(
         assert bool((out.sequences[:, width:][out.beam_indices < 0] == 7).all())
         for place, row in enumerate(rows):
             expected = search_naively(
-                BagModel(seed=seed), torch.tensor(row), eos_token_ids=(3, 5), max_new_tokens=count, **rules
+                UnsureModel(seed), torch.tensor(row), eos_token_ids=(3, 5), max_new_tokens=count, **rules
             )
             found = got[place * rules["beams"] :][: rules["beams"]]
             assert [answer for _, answer in found] == [answer for _, answer in expected]
