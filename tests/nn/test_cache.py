@@ -6,58 +6,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tiny_stacks import STACKS, made, tokens
 
 from plait.errors import GenerationError
-from plait.nn.build import build, initialise
 from plait.nn.cache import Cache, LayerCache
-from plait.nn.spec import (
-    AttentionSpec,
-    LanguageHeadSpec,
-    LayerSpec,
-    MaskSpec,
-    MLPSpec,
-    NormSpec,
-    RopeSpec,
-    Single,
-    StackSpec,
-    SublayerSpec,
-    TextFrontendSpec,
-)
-from plait.nn.topology import SingleModel
 
-NORM = NormSpec(kind="rms", eps=1e-6)
-
-
-def decoder(*windows: int | None) -> SingleModel:
-    layers = tuple(
-        LayerSpec(
-            attention=AttentionSpec(
-                heads=4,
-                kv_heads=2,
-                head_dim=8,
-                scale=8**-0.5,
-                mask=MaskSpec(causal=True, window=window),
-                rope=RopeSpec(theta=100.0, dim=8),
-            ),
-            mlp=MLPSpec(width=32, activation="silu", gated=True),
-            around_attention=SublayerSpec(before=NORM),
-            around_mlp=SublayerSpec(before=NORM),
-        )
-        for window in windows
-    )
-    frontend = TextFrontendSpec(vocabulary=30)
-    spec = Single(
-        stack=StackSpec(width=16, frontend=frontend, layers=layers, norm=NORM),
-        head=LanguageHeadSpec(vocabulary=30, tied=True),
-    )
-    torch.manual_seed(0)
-    model = build(spec, device="cpu")
-    assert isinstance(model, SingleModel)
-    initialise(model, std=0.4)
-    return model.eval()
-
-
-MODEL = decoder(None, 3)
+# A layer that sees all before, one that sees three.
+MODEL = made(STACKS["a window"])
 
 
 @settings(max_examples=60, deadline=None)
@@ -70,7 +25,7 @@ def test_any_chunks_of_any_left_padding(chunks: list[int], padding: list[int], c
     """Rows padded on the left, fed in chunks, give the scores of each row alone and whole."""
     count = sum(chunks)
     padding = [min(pad, count - 1) for pad in padding]
-    tokens = torch.randint(0, 30, (len(padding), count))
+    ids = tokens(len(padding), count)
     valid = torch.arange(count)[None] >= torch.tensor(padding)[:, None]
     positions = (valid.cumsum(dim=1) - 1).clamp(min=0)
     cache = Cache(2, capacity=capacity)
@@ -78,12 +33,10 @@ def test_any_chunks_of_any_left_padding(chunks: list[int], padding: list[int], c
     with torch.no_grad():
         for chunk in chunks:
             part = slice(start, start + chunk)
-            pieces.append(
-                MODEL(tokens[:, part], valid=valid[:, part], positions=positions[:, part], cache=cache).scores
-            )
+            pieces.append(MODEL(ids[:, part], valid=valid[:, part], positions=positions[:, part], cache=cache).scores)
             start += chunk
         for row, pad in enumerate(padding):
-            alone = MODEL(tokens[row : row + 1, pad:]).scores
+            alone = MODEL(ids[row : row + 1, pad:]).scores
             # Two orders of summing some tens of products, scores of order 1 to 10.
             torch.testing.assert_close(torch.cat(pieces, dim=1)[row, pad:], alone[0], rtol=1e-5, atol=2e-5)
     assert cache.length == count
@@ -92,31 +45,31 @@ def test_any_chunks_of_any_left_padding(chunks: list[int], padding: list[int], c
 def test_plain_cache_builds_no_positions() -> None:
     cache = Cache(2)
     with torch.no_grad():
-        tokens = torch.randint(0, 30, (2, 9))
-        whole = MODEL(tokens).scores
-        pieces = [MODEL(tokens[:, i : i + 1], cache=cache).scores for i in range(9)]
+        ids = tokens()
+        whole = MODEL(ids).scores
+        pieces = [MODEL(ids[:, i : i + 1], cache=cache).scores for i in range(9)]
     torch.testing.assert_close(torch.cat(pieces, dim=1), whole, rtol=1e-5, atol=2e-5)
     assert cache.plain
 
 
 def test_rollback_and_go_on() -> None:
-    tokens = torch.randint(0, 30, (1, 8))
+    ids = tokens(1, 8)
     cache = Cache(2)
     with torch.no_grad():
-        expected = MODEL(tokens).scores
-        MODEL(torch.cat((tokens[:, :5], torch.tensor([[7, 7, 7]])), dim=1), cache=cache)
+        expected = MODEL(ids).scores
+        MODEL(torch.cat((ids[:, :5], torch.tensor([[7, 7, 7]])), dim=1), cache=cache)
         cache.rollback(5)
         assert cache.length == 5
-        torch.testing.assert_close(MODEL(tokens[:, 5:], cache=cache).scores, expected[:, 5:], rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(MODEL(ids[:, 5:], cache=cache).scores, expected[:, 5:], rtol=1e-5, atol=2e-5)
 
 
 def test_select_rows() -> None:
-    tokens = torch.randint(0, 30, (3, 6))
+    ids = tokens(3, 6)
     cache = Cache(2)
     with torch.no_grad():
-        MODEL(tokens[:, :5], cache=cache)
+        MODEL(ids[:, :5], cache=cache)
         cache.select(torch.tensor([2, 0, 2]))
-        chosen = tokens[[2, 0, 2]]
+        chosen = ids[[2, 0, 2]]
         expected = MODEL(chosen).scores[:, 5:]
         torch.testing.assert_close(MODEL(chosen[:, 5:], cache=cache).scores, expected, rtol=1e-5, atol=2e-5)
 
