@@ -149,7 +149,7 @@ def test_a_subfolder(bert: Path) -> None:
         ),
         (
             {"device_map": "gpu"},
-            "device_map='gpu' is not a device that torch knows. Give 'auto', 'cpu' or 'cuda:0', say.",
+            "device_map names 'gpu', which is not a device that torch knows. Did you mean 'cpu'? Give 'auto', 'cpu' or",
         ),
     ],
 )

@@ -96,11 +96,15 @@ def test_a_map_by_hand_takes_names_of_the_checkpoint_and_ours(llama: Path) -> No
         ),
         (
             {"": "cpu", "model.layers.1.mlp": "disk"},
-            "device_map divides the part 'stack.layers.1': , model.layers.1.mlp",
+            "device_map divides the part 'stack.layers.1': '', 'model.layers.1.mlp' go to different places.",
         ),
         ({"": "cpu", "lm_head": 7}, "device_map names the accelerator 7, but torch sees"),
-        ({"": "gpu"}, "device_map='gpu' is not a device that torch knows."),
-        ({"": "xla"}, "device_map='xla' is not a device of this computer. Give 'auto' or 'cpu'."),
+        (
+            {"": "gpu"},
+            "device_map names 'gpu', which is not a device that torch knows. Did you mean 'cpu'? Give 'auto',",
+        ),
+        ("autto", "device_map names 'autto', which is not a device that torch knows. Did you mean 'auto'?"),
+        ({"": "xla"}, "device_map names 'xla', which is not a device of this computer. Give 'auto' or 'cpu'."),
     ],
 )
 def test_maps_that_cannot_be_followed(llama: Path, given: dict[str, Any], text: str) -> None:
@@ -136,6 +140,32 @@ def test_arguments_that_contradict_each_other(llama: Path) -> None:
         OptionError, match="`max_memory` holds numbers of bytes or texts such as '10GB', but also 'lots'"
     ):
         AutoModelForCausalLM.from_pretrained(llama, device_map="auto", max_memory={"cpu": "lots"})
+    with pytest.raises(OptionError, match=r"`max_memory` is a table such as \{'cpu': '10GB'\}, but is '1GB'\."):
+        AutoModelForCausalLM.from_pretrained(llama, device_map="auto", max_memory="1GB")
+    with pytest.raises(OptionError, match="max_memory names 'gpu', which is not a device that torch knows"):
+        AutoModelForCausalLM.from_pretrained(llama, device_map="auto", max_memory={"gpu": "1GB"})
+    with pytest.raises(OptionError, match="max_memory names the accelerator 7, but torch sees"):
+        AutoModelForCausalLM.from_pretrained(llama, device_map="auto", max_memory={7: "1GB", "cpu": "1GB"})
+
+
+def test_no_memory_at_all_leaves_everything_on_disk(llama: Path) -> None:
+    for nothing in (0, "0GB"):
+        model = AutoModelForCausalLM.from_pretrained(llama, device_map="auto", max_memory={"cpu": nothing})
+        assert set(model.hf_device_map.values()) == {"disk"}
+
+
+@pytest.mark.parametrize("kind", ["int8", "int4"])
+@pytest.mark.parametrize("model_type", ["llama", "mixtral"])
+def test_quantised_matrices_take_their_few_bits_of_the_memory(model_type: str, kind: str, tmp_path: Path) -> None:
+    """A model whose matrices fit only in few bits is not sent to the disk for their size in the file."""
+    config = Config({**LLAMA, "model_type": model_type, "hidden_size": 64, "intermediate_size": 64, "vocab_size": 29})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    room = AutoModelForCausalLM.from_pretrained(tmp_path, quantize=kind).get_memory_footprint()
+    assert room < 0.5 * (tmp_path / "model.safetensors").stat().st_size
+    model = AutoModelForCausalLM.from_pretrained(tmp_path, quantize=kind, device_map="auto", max_memory={"cpu": room})
+    assert model.hf_device_map == {"": "cpu"}
+    with pytest.raises(OptionError, match="so no part can lie on disk. Leave it out, or allow more memory."):
+        AutoModelForCausalLM.from_pretrained(tmp_path, quantize=kind, device_map="auto", max_memory={"cpu": room - 1})
 
 
 def test_accelerators_share_evenly_and_the_first_may_be_spared() -> None:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from plait.errors import OptionError
 from plait.models import auto
+from plait.models.auto import AutoModelForCausalLM
 from plait.models.config import Config
 from plait.models.files import new_model
 from plait.models.model import PretrainedModel
@@ -117,6 +118,17 @@ def test_fewer_words_and_none() -> None:
     assert model(ids(10), labels=ids(10)).loss.isfinite()
 
 
+def test_the_padding_may_go_with_the_words_that_are_dropped(tmp_path: Path) -> None:
+    """Its row is not there any more, so it neither begins at zero nor stays without a gradient."""
+    model = model_of({**LLAMA, "pad_token_id": 20})
+    model.resize_token_embeddings(10)
+    model(ids(10), labels=ids(10)).loss.backward()
+    assert model.get_input_embeddings().padding_idx is None
+    model.eval().save_pretrained(tmp_path)
+    with torch.no_grad():
+        assert torch.equal(AutoModelForCausalLM.from_pretrained(tmp_path)(ids(10)).logits, model(ids(10)).logits)
+
+
 def test_frozen_words_stay_frozen_and_new_ones_can_be_trained() -> None:
     model = model_of(tie_word_embeddings=True).freeze()
     model.resize_token_embeddings(31)
@@ -129,6 +141,8 @@ def test_frozen_words_stay_frozen_and_new_ones_can_be_trained() -> None:
 def test_what_cannot_be_resized_says_why() -> None:
     with pytest.raises(OptionError, match="`new_num_tokens` must be a whole number of at least 1, but is 0"):
         model_of().resize_token_embeddings(0)
+    with pytest.raises(OptionError, match="`new_num_tokens` must be a whole number of at least 1, but is True"):
+        model_of().resize_token_embeddings(True)
     with pytest.raises(OptionError, match="`pad_to_multiple_of` must be a whole number of at least 1, but is 2.5"):
         model_of().resize_token_embeddings(30, pad_to_multiple_of=2.5)
     config = Config({**LLAMA, "vocab_size": 29})

@@ -73,6 +73,8 @@ def plan(
     """
     if max_memory is not None and device_map not in AUTOMATIC:
         raise OptionError("`max_memory` bounds an automatic placement: give device_map='auto' with it.")
+    if max_memory is not None and not isinstance(max_memory, Mapping):
+        raise OptionError(f"`max_memory` is a table such as {{'cpu': '10GB'}}, but is {max_memory!r}.")
     device_map = {"": "disk"} if device_map == "disk" else device_map
     parts = parts_of(network)
     if source is None:
@@ -110,31 +112,36 @@ def parts_of(network: nn.Module) -> list[str]:
     return names
 
 
-def device_of(place: Any) -> torch.device:
-    """The device of a name, or of the number of an accelerator. Raises OptionError for one that is not there."""
+def device_of(place: Any, *, given: str = "device_map") -> torch.device:
+    """The device of a name, or of the number of an accelerator, as the argument `given` says it.
+
+    Raises OptionError for one that is not there.
+    """
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if isinstance(place, int) and not isinstance(place, bool):
         if accelerator is None or not 0 <= place < torch.accelerator.device_count():
             raise OptionError(
-                f"device_map names the accelerator {place}, but torch sees {torch.accelerator.device_count()} of them. "
+                f"{given} names the accelerator {place}, but torch sees {torch.accelerator.device_count()} of them. "
                 "Give 'cpu', 'disk' or 'auto'."
             )
         return torch.device(accelerator.type, place)
     try:
         device = torch.device(place)
     except (RuntimeError, TypeError) as error:
+        hint = nearest(str(place), ("cpu", "cuda", "disk", *AUTOMATIC))
         raise OptionError(
-            f"device_map={place!r} is not a device that torch knows. Give 'auto', 'cpu' or 'cuda:0', say."
+            f"{given} names {place!r}, which is not a device that torch knows.{hint} Give 'auto', 'cpu' or 'cuda:0', "
+            "say."
         ) from error
     there = device.type in ("cpu", "meta") or (accelerator is not None and device.type == accelerator.type)
     if not there or (device.index or 0) >= max(1, torch.accelerator.device_count()):
-        raise OptionError(f"device_map={place!r} is not a device of this computer. Give 'auto' or 'cpu'.")
+        raise OptionError(f"{given} names {place!r}, which is not a device of this computer. Give 'auto' or 'cpu'.")
     return device
 
 
 def _main(max_memory: Mapping[Any, Any] | None) -> torch.device:
     """Where everything computes when everything is on disk."""
-    named = [device_of(place) for place in max_memory or () if place != "disk"]
+    named = [device_of(place, given="max_memory") for place in max_memory or () if place != "disk"]
     return named[0] if named else torch.accelerator.current_accelerator(check_available=True) or CPU
 
 
@@ -151,13 +158,19 @@ def _sharing(network: nn.Module, parts: Sequence[str]) -> dict[str, str]:
 
 
 def _sizes(network: nn.Module, parts: Sequence[str], source: Translated, dtype: torch.dtype | None) -> dict[str, int]:
-    """Bytes of each part as it will be loaded; a shared weight counts where it comes first."""
+    """Bytes of each part as it will be loaded; a shared weight counts where it comes first, a quantised matrix in its
+    few bits."""
     sizes, seen = dict.fromkeys(parts, 0), set()
     entries = source.entries()
     for part in parts:
         for name, tensor in network.get_submodule(part).state_dict(prefix=f"{part}.", keep_vars=True).items():
             if id(tensor) not in seen:
                 seen.add(id(tensor))
+                owner, _, leaf = name.rpartition(".")
+                taken = getattr(network.get_submodule(owner), "taken_bytes", None)
+                if taken is not None and (few := taken(leaf)) is not None:
+                    sizes[part] += few
+                    continue
                 stored = entries[name].dtype if name in entries else tensor.dtype
                 wanted = dtype if dtype is not None and stored.is_floating_point else stored
                 sizes[part] += tensor.numel() * wanted.itemsize
@@ -170,7 +183,8 @@ def _sizes(network: nn.Module, parts: Sequence[str], source: Translated, dtype: 
 def _rooms(max_memory: Mapping[Any, Any] | None, *, copied: bool) -> list[tuple[torch.device, float]]:
     """The devices in the order in which they are filled, with their bytes."""
     if max_memory is not None:
-        return [(device_of(place), _bytes(size)) for place, size in max_memory.items() if place != "disk"]
+        rooms = {place: size for place, size in max_memory.items() if place != "disk"}
+        return [(device_of(place, given="max_memory"), _bytes(size)) for place, size in rooms.items()]
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     count = torch.accelerator.device_count() if accelerator is not None else 0
     devices = [torch.device(accelerator.type, index) for index in range(count)] if accelerator is not None else []
@@ -180,7 +194,7 @@ def _rooms(max_memory: Mapping[Any, Any] | None, *, copied: bool) -> list[tuple[
 
 def _bytes(size: Any) -> float:
     try:
-        return parse_size(size)
+        return parse_size(size, least=0)
     except OptionError:
         raise OptionError(f"`max_memory` holds numbers of bytes or texts such as '10GB', but also {size!r}.") from None
 
@@ -282,8 +296,8 @@ def _mapped(network: nn.Module, parts: Sequence[str], rules: Rules, given: Mappi
             found.add(key)
         if len({spots[key] for key in found}) > 1:
             raise OptionError(
-                f"device_map divides the part {part!r}: {', '.join(sorted(found))} go to different places. Give the "
-                "whole part one."
+                f"device_map divides the part {part!r}: {', '.join(map(repr, sorted(found)))} go to different "
+                "places. Give the whole part one."
             )
         places[part] = spots[found.pop()] if found else CPU
     if unknown := [key for key in spots if key and key not in used]:

@@ -22,7 +22,7 @@ from plait.models.config import Config
 from plait.nn.linear import Linear
 from plait.nn.moe import Experts
 from plait.nn.stack import Stack
-from plait.weights.quantise import KINDS, Matrix, QuantisedLinear, check_kind, quantised
+from plait.weights.quantise import KINDS, Matrix, QuantisedLinear, check_kind, quantised, quantised_bytes
 from plait.weights.rules import Rules, rename
 
 NOTE = "quantization_config"
@@ -172,6 +172,11 @@ class QuantisedExperts(nn.Module):
         del self._parameters[name]
         self.matrices[name] = nn.ModuleList(quantised(weight, self.kind) for weight in tensor)
         return True
+
+    def taken_bytes(self, name: str) -> int | None:
+        """Bytes of the matrices that the parameter `name` (E, …) on "meta" will become; None for anything else."""
+        stacked = self._parameters.get(name)
+        return None if stacked is None else len(stacked) * quantised_bytes(stacked[0], self.kind)
 
     def forward(self, x: Tensor, counts: Sequence[int]) -> Tensor:
         """(N, D), of which the first `counts[0]` rows are for expert 0, the next `counts[1]` for expert 1 -> (N, D)."""

@@ -39,6 +39,7 @@ def resize(model: Pretrained, words: int | None, *, multiple: int | None, mean: 
                     setattr(part, leaf, grown[id(parameter)])
         for table in tables:
             table.num_embeddings = count
+            table.padding_idx = _padding(table.padding_idx, count)
         for head in heads:
             head.out_features = count
     _tell(model, count)
@@ -47,7 +48,7 @@ def resize(model: Pretrained, words: int | None, *, multiple: int | None, mean: 
 
 def _rounded(words: int, multiple: int | None) -> int:
     for name, value in (("new_num_tokens", words), ("pad_to_multiple_of", multiple)):
-        if value is not None and (not isinstance(value, int) or value < 1):
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
             raise OptionError(f"`{name}` must be a whole number of at least 1, but is {value!r}.")
     return words if multiple is None else -(-words // multiple) * multiple
 
@@ -94,13 +95,19 @@ def _drawn(model: Pretrained, owner: nn.Module, old: Tensor, rows: int) -> Tenso
     return fresh.weight.detach().to(device=old.device, dtype=old.dtype)
 
 
+def _padding(token: int | None, count: int) -> int | None:
+    """The row of the padding, None where it went with the words that were dropped."""
+    return token if token is None or token < count else None
+
+
 def _tell(model: Pretrained, count: int) -> None:
     """Say the new size in every spec and in the configuration, which is what is saved."""
     network = model.network
     specs: dict[str, Any] = {}
     for name, part in network.named_children():  # a stack's name is that of its field in the spec
         if isinstance(part, Stack):
-            part.frontend.spec = replace(part.frontend.spec, vocabulary=count)
+            padding = _padding(part.frontend.spec.padding, count)
+            part.frontend.spec = replace(part.frontend.spec, vocabulary=count, padding=padding)
             part.spec = specs[name] = replace(part.spec, frontend=part.frontend.spec)
     if isinstance(network.head, LanguageHead) and isinstance(network.spec.head, LanguageHeadSpec):
         network.head.spec = replace(network.head.spec, vocabulary=count)

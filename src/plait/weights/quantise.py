@@ -218,6 +218,12 @@ def quantised(weight: Tensor, kind: str) -> Matrix:
     return Int8(weight) if kind == "int8" or weight.shape[1] % GROUP else Int4(weight)
 
 
+def quantised_bytes(weight: Tensor, kind: str) -> int:
+    """The memory that a matrix (O, I), on whatever device, takes in the named kind."""
+    made = quantised(torch.empty_like(weight, device="meta"), kind)
+    return sum(part.nbytes for part in made.buffers())
+
+
 class QuantisedLinear(nn.Module):
     """`x @ matrixᵀ + bias`, in place of a linear layer.
 
@@ -243,6 +249,11 @@ class QuantisedLinear(nn.Module):
         del self._parameters["weight"]
         self.matrix = quantised(tensor, self.kind)
         return True
+
+    def taken_bytes(self, name: str) -> int | None:
+        """Bytes of the matrix that the parameter `name` on "meta" will become; None for one that stays what it is."""
+        weight = self._parameters.get("weight")
+        return quantised_bytes(weight, self.kind) if name == "weight" and weight is not None else None
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., I) -> (..., O)."""

@@ -83,14 +83,16 @@ def save_state(
     return paths
 
 
-def parse_size(size: str | int) -> int:
-    """Bytes: 5_000_000_000 and "5GB" are the same. Raises `OptionError` for anything else."""
+def parse_size(size: str | int, *, least: int = 1) -> int:
+    """Bytes: 5_000_000_000 and "5GB" are the same; never fewer than `least`. Raises `OptionError` for anything else,
+    and for 0 unless `least` is 0."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Z]*)", str(size).strip().upper())
-    if isinstance(size, bool) or found is None or found[2] not in _UNITS or not 0 < float(found[1]) < math.inf:
+    number = float(found[1]) if found and found[2] in _UNITS and not isinstance(size, bool) else math.inf
+    if found is None or number == math.inf or (number == 0 and least > 0):
         raise OptionError(
             f"max_shard_size must be a number of bytes or a text such as '5GB' or '200MB', but is {size!r}."
         )
-    return max(1, int(float(found[1]) * _UNITS[found[2]]))
+    return max(least, int(number * _UNITS[found[2]]))
 
 
 def write_safetensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str]) -> None:
