@@ -45,12 +45,13 @@ class FrozenRegressor(nn.Module):
     `width` says it. The adapter, the head and the loss are float32 whatever the dtype of the backbone: bfloat16 cannot
     tell 1237.5 from 1240.
 
-    `transposed=True` holds the large matrices of the layers transposed as well, which makes a step on a CPU about a
-    fifth shorter: gradients pass through them as they lie. It takes as much memory again as these matrices, 0.67 GB
-    for Qwen2 0.5B in bfloat16 and 1.33 GB in float32, until `release_transposed`; nothing of it is saved or copied.
-    Matrices that are changed, moved or cast afterwards are trained through as without it. It is for the CPU, float32
-    and bfloat16, outside autocast; raises `ConfigError` for a backbone with nothing to hold so. With bfloat16, open the
-    backbone with `prepack=True` as well: the file's own pages are read more slowly.
+    `transposed=True` holds the large matrices of the layers transposed as well: gradients pass through them as they
+    lie, and a step on a CPU is about a fifth shorter, or hardly at all with a small network. It takes as much memory
+    again as these matrices, 0.67 GB for Qwen2 0.5B in bfloat16 and 1.33 GB in float32, until `release_transposed`;
+    nothing of it is saved or copied. Matrices that are changed (other than through `.data`), moved or cast afterwards
+    are trained through as without it. It is for the CPU, float32 and bfloat16, outside autocast; raises `ConfigError`
+    for a backbone with nothing to hold so. With bfloat16, open the backbone with `prepack=True` as well: the file's own
+    pages are read more slowly.
     """
 
     def __init__(
