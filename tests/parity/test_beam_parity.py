@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 from typing import Any
 
+import parity_harness
 import pytest
 import torch
 import transformers
+from decoder_cases import DECODERS
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
+from parity_harness import CASES
 
 from plait.models import auto
 
@@ -282,3 +286,22 @@ def test_scores_and_logits_of_every_step_equal_the_references(pair: Pair) -> Non
     for name in ("scores", "logits"):
         # Numbers up to 30, each a sum of some tens of products in float32.
         torch.testing.assert_close(torch.stack(got[name]), torch.stack(expected[name]), rtol=1e-5, atol=1e-4)
+
+
+DECODING = sorted(name for name in DECODERS if "causal_lm" in CASES[name].tasks)
+
+
+@pytest.mark.parametrize("name", DECODING)
+def test_every_cache_lets_beams_change_places(name: str, tmp_path: Path) -> None:
+    """Windows, latents, shared layers: the cache follows the beams as if all were read again."""
+    case = copy.deepcopy(CASES[name])  # the reference writes into what it is given, and cases share it
+    theirs = parity_harness.reference(case, "causal_lm")
+    theirs.save_pretrained(tmp_path)
+    ours = auto.AutoModelForCausalLM.from_pretrained(tmp_path)
+    options = {"num_beams": 4, "num_return_sequences": 2, "max_new_tokens": 9, "eos_token_id": [2, 9, 17]}
+    got, expected = both((ours, theirs), {**options, "pad_token_id": PAD})
+    assert agree(got, expected)
+    again, _ = both((ours, ours), {**options, "pad_token_id": PAD, "use_cache": False})
+    assert again.sequences.equal(got.sequences)
+    # Some layers of float32 sums in another order, on scores of order 1.
+    torch.testing.assert_close(again.sequences_scores, got.sequences_scores, rtol=1e-5, atol=1e-5)
