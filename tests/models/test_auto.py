@@ -308,7 +308,7 @@ def test_a_new_head_is_made_and_named(bert: Path, caplog: pytest.LogCaptureFixtu
     torch.manual_seed(0)
     model = AutoModelForSequenceClassification.from_pretrained(bert, num_labels=3)
     assert "New, not in" in caplog.text
-    assert "head.projection.weight, head.projection.bias. Train before use." in caplog.text
+    assert ": classifier.weight, classifier.bias. Train before use." in caplog.text
     head = model.network.head.projection
     assert head.weight.shape == (3, 8)
     assert head.weight.abs().max() > 0.1
@@ -359,7 +359,7 @@ def test_a_head_of_another_size(bert: Path, tmp_path: Path, caplog: pytest.LogCa
     assert "holds a head for 3 labels, but the configuration asks for 5. Leave num_labels out" in str(caught.value)
     caplog.clear()
     model = AutoModelForSequenceClassification.from_pretrained(tmp_path, num_labels=5, ignore_mismatched_sizes=True)
-    assert "head.projection.weight, head.projection.bias. Train before use." in caplog.text
+    assert ": classifier.weight, classifier.bias. Train before use." in caplog.text
     with torch.no_grad():
         assert model(torch.ones(1, 3).long()).logits.shape == (1, 5)
 

@@ -65,7 +65,7 @@ def test_modernbert_as_published_gets_a_new_last_layer(
     assert torch.equal(head.dense.weight, theirs.head.dense.weight)
     assert torch.equal(head.norm.weight, theirs.head.norm.weight)
     assert caplog.text.count("New, not in") == 1
-    assert "head.projection.weight, head.projection.bias. Train before use." in caplog.text
+    assert ": classifier.weight, classifier.bias. Train before use." in caplog.text
     ends = {"num_labels": 2} if task == "QuestionAnswering" else {}  # as many as it has labels, there
     reference = getattr(transformers, f"AutoModelFor{task}").from_pretrained(tmp_path, **ends).eval()
     with torch.no_grad():
@@ -147,3 +147,35 @@ def test_a_file_in_the_place_of_a_folder(tmp_path: Path) -> None:
     saved(tmp_path, "Llama", "ForCausalLM", num_key_value_heads=1)
     with pytest.raises(OptionError, match=r"config\.json is a file, and a model is saved into a folder\. Name one"):
         AutoModelForCausalLM.from_pretrained(tmp_path).save_pretrained(tmp_path / "config.json")
+
+
+@pytest.mark.parametrize(("name", "task"), [("Llama", "ForCausalLM"), ("T5", "ForSeq2SeqLM")])
+def test_tensors_that_are_assigned_stay_shared(name: str, task: str, tmp_path: Path) -> None:
+    """Or training would part what the configuration ties, and what is saved then would contradict itself."""
+    sizes = {"num_key_value_heads": 1, "tie_word_embeddings": True}
+    if name == "T5":
+        sizes = {"d_model": 8, "d_kv": 4, "d_ff": 12, "num_heads": 2, "num_layers": 2, "hidden_size": None}
+        sizes |= dict.fromkeys(["intermediate_size", "num_attention_heads", "num_hidden_layers", "initializer_range"])
+    saved(tmp_path, name, task, **sizes)
+    model = getattr(auto, f"AutoModel{task}").from_pretrained(tmp_path)
+    table, parameters = model.get_input_embeddings().weight, len(list(model.parameters()))
+    model.load_state_dict({key: value.clone() for key, value in model.state_dict().items()}, assign=True)
+    assert model.get_input_embeddings().weight is not table
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert len(list(model.parameters())) == parameters
+
+
+@pytest.mark.parametrize("dtype", ["float8_e4m3fn", torch.float8_e5m2])
+def test_nothing_computes_in_eight_bits(dtype: Any, tmp_path: Path) -> None:
+    with pytest.raises(
+        OptionError, match=r"dtype must be one of auto, fastest, float32, float16, bfloat16, float64, but"
+    ):
+        AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype)
+
+
+def test_a_file_in_the_place_of_the_folder_for_parts_on_disk(tmp_path: Path) -> None:
+    saved(tmp_path, "Llama", "ForCausalLM", num_key_value_heads=1)
+    with pytest.raises(OptionError, match=r"offload_folder='.*config\.json' is a file\. Name a folder"):
+        AutoModelForCausalLM.from_pretrained(
+            tmp_path, device_map={"": "disk"}, dtype="bfloat16", offload_folder=tmp_path / "config.json"
+        )

@@ -23,6 +23,7 @@ from plait.models.family import prefixed, rules_for, topology
 from plait.models.gguf import gguf_rules
 from plait.models.memory import keep_freed_memory
 from plait.models.model import PretrainedModel
+from plait.models.names import Names
 from plait.models.options import LoadOptions
 from plait.models.placement import Plan, plan
 from plait.models.pretrained import Pretrained
@@ -91,6 +92,7 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
         _refuse_disk(stored=stored is not None)
     report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=places.device, own=options.prepack)
     if report.new:
+        _tell_new(report.new, Names(config, task), label=checkpoint.label)
         for name in report.new:
             network.get_parameter(name).requires_grad_(True)  # what is new trains, whatever lies before it
         _draw(network, config, report.new, dtype=report.dtype or torch.get_default_dtype(), places=places)
@@ -289,6 +291,12 @@ def initialise_as_family(module: nn.Module, config: Config, *, only: Collection[
         own(module, config, only=only)
     else:
         initialise(module, std=float(config.initializer_range), only=only)
+
+
+def _tell_new(new: Collection[str], names: Names, *, label: str) -> None:
+    """Log what a checkpoint lacks, as `named_parameters` calls it."""
+    called = ", ".join(names.outer(f"network.{name}") for name in new)
+    logger("models").warning("New, not in %s: %s. Train before use.", label, called)
 
 
 def _draw(network: Network, config: Config, names: Collection[str], *, dtype: torch.dtype, places: Plan) -> None:

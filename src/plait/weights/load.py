@@ -13,7 +13,6 @@ from itertools import zip_longest
 import torch
 from torch import Tensor, nn
 
-from plait.console import logger
 from plait.errors import OptionError, WeightsError, nearest
 from plait.weights.checkpoint import Checkpoint
 from plait.weights.rules import Rules
@@ -89,10 +88,6 @@ def load_into(
             loaded = _fill(slot, name, source=source, dtype=dtype, device=place, own=own)
             if loaded.is_floating_point() and _own_dtype(slot) is None:
                 sizes[loaded.dtype] = sizes.get(loaded.dtype, 0) + loaded.numel()
-    if declared:
-        logger("weights").warning(
-            "New, not in %s: %s. Train before use.", checkpoint.label, _listed(declared, between=", ")
-        )
     return LoadReport(new=declared, ignored=source.ignored, dtype=max(sizes, key=sizes.__getitem__, default=None))
 
 
