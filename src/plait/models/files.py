@@ -26,6 +26,7 @@ from plait.models.model import PretrainedModel
 from plait.models.names import Names
 from plait.models.options import LoadOptions
 from plait.models.placement import Plan, plan
+from plait.models.prepack import prepack
 from plait.models.pretrained import Pretrained
 from plait.models.quantise import (
     agreed_kind,
@@ -41,7 +42,6 @@ from plait.models.registry import family_of
 from plait.models.seq2seq import Seq2SeqModel
 from plait.models.table import TableModel
 from plait.models.tasks import TASKS
-from plait.nn.attention import Attention
 from plait.nn.build import build, initialise
 from plait.nn.spec import EncoderDecoder, LanguageHeadSpec, PoolSpec, Single, Topology
 from plait.nn.topology import EncoderDecoderModel, SingleModel
@@ -90,16 +90,14 @@ def load_model(snapshot: Snapshot, config: Config, *, task: str, options: LoadOp
     places = plan(network, source, rules, device_map=options.device_map, max_memory=options.max_memory, dtype=dtype)
     if kind is not None and "disk" in places.places.values():
         _refuse_disk(stored=stored is not None)
-    report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=places.device, own=options.prepack)
+    if options.prepack:
+        prepack(network, Translated(checkpoint, rules).entries(), dtype=dtype, device=places.device)
+    report = load_into(network, checkpoint, rules, dtype=dtype, new=fresh, device=places.device)
     if report.new:
         _tell_new(report.new, Names(config, task), label=checkpoint.label)
         for name in report.new:
             network.get_parameter(name).requires_grad_(True)  # what is new trains, whatever lies before it
         _draw(network, config, report.new, dtype=report.dtype or torch.get_default_dtype(), places=places)
-    if options.prepack:
-        for module in network.modules():
-            if isinstance(module, Attention):
-                module.join()
     model = model_of(noted(config, kind), task=task, network=network).eval()
     if options.offload_folder is not None and "disk" not in places.places.values():
         logger("models").info("offload_folder has no effect: nothing of this model lies on disk.")

@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from plait.errors import ConfigError
 from plait.nn.cache import LayerCache
-from plait.nn.joined import join, joined
+from plait.nn.joined import joined
 from plait.nn.linear import Linear
 from plait.nn.mask import Mask, weighed
 from plait.nn.norm import Norm
@@ -138,10 +138,6 @@ class Attention(nn.Module):
         """Heads of queries or keys, normed and rotated where the layer does so."""
         heads = heads if norm is None else norm(heads)
         return heads if rotation is None else rotate(heads, rotation)
-
-    def join(self) -> None:
-        """Put the matrices of queries, keys and values behind one another, for one product instead of three."""
-        join((self.query, self.key, self.value))
 
     def _fused(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask) -> Tensor:
         groups = self.spec.heads // self.spec.kv_heads

@@ -1,36 +1,18 @@
 """Linear layers that read the same vectors as one product, complete.
 
-They are one matrix where their own lie one behind the other in memory, as `join` puts them. Each stays the layer that
-it is: its parameters have their names and shapes, are saved, moved and changed on their own, and a layer that no longer
-lies beside the others, is watched, replaced or learns, is computed by itself again.
+They are one matrix where their own lie one behind the other in memory, as whoever makes them may put them. Each stays
+the layer that it is: its parameters have their names and shapes, are saved, moved and changed on their own. A layer
+that no longer lies beside the others, that is watched or replaced, or that learns is computed by itself again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from plait.nn.direct import direct
 from plait.nn.linear import Linear, bare, linear
-
-
-def join(layers: Sequence[nn.Module]) -> None:
-    """Move the parameters of `layers` behind one another in memory of the CPU, where all are plain layers of one type
-    that either have biases or have none."""
-    plain = [layer for layer in layers if isinstance(layer, Linear) and bare(layer)]
-    biases = [layer.bias for layer in plain if layer.bias is not None]
-    if len(plain) < len(layers) or len(biases) not in (0, len(plain)):
-        return
-    for parts in ([layer.weight for layer in plain], biases):
-        if len({part.dtype for part in parts}) > 1 or any(part.device.type != "cpu" for part in parts):
-            return
-    for leaf in ("weight", "bias") if biases else ("weight",):
-        parts = [getattr(layer, leaf) for layer in plain]
-        whole = torch.cat([part.detach() for part in parts])
-        for layer, part, numbers in zip(plain, parts, torch.split(whole, [len(part) for part in parts]), strict=True):
-            setattr(layer, leaf, nn.Parameter(numbers, requires_grad=part.requires_grad))
 
 
 def joined(layers: Sequence[Linear], x: Tensor) -> Tensor | None:

@@ -51,15 +51,13 @@ def load_into(
     dtype: torch.dtype | None = None,
     new: Sequence[str] = (),
     device: torch.device | str | Callable[[str], torch.device | None] = "cpu",
-    own: bool = False,
 ) -> LoadReport:
     """Bind the tensors of `checkpoint` to the parameters and buffers of `module`, by the names that `rules` give.
 
     `dtype`: the floating type to convert to; None keeps each tensor's own. `new`: beginnings of our names ("head.")
     that the checkpoint may lack; those stay as they are, on "meta", for the caller to initialise. `device`: where to,
     or a function from one of our names to where that one goes; None leaves it on "meta", in the type that it would
-    have, frozen, for the caller to read later. `own`: tensors that could be views of the mapped file are copied; torch
-    begins each with a line of the cache, where a file begins it anywhere.
+    have, frozen, for the caller to read later.
     Parameters on "meta" are replaced, shared ones stay shared, and `requires_grad` is kept; others are filled in place,
     in their own type and on their own device. A module's attribute `own_dtypes` {name: dtype} says which have a type of
     their own. A module with a method `receive(name, tensor)` may take the numbers of a parameter or buffer instead of
@@ -85,7 +83,7 @@ def load_into(
     for slot, name in chosen:
         if name is not None:
             place = device(slot.names[0]) if callable(device) else torch.device(device)
-            loaded = _fill(slot, name, source=source, dtype=dtype, device=place, own=own)
+            loaded = _fill(slot, name, source=source, dtype=dtype, device=place)
             if loaded.is_floating_point() and _own_dtype(slot) is None:
                 sizes[loaded.dtype] = sizes.get(loaded.dtype, 0) + loaded.numel()
     return LoadReport(new=declared, ignored=source.ignored, dtype=max(sizes, key=sizes.__getitem__, default=None))
@@ -117,7 +115,7 @@ def _below(name: str, prefixes: Iterable[str]) -> bool:
 
 
 def _fill(
-    slot: _Slot, name: str, *, source: Translated, dtype: torch.dtype | None, device: torch.device | None, own: bool
+    slot: _Slot, name: str, *, source: Translated, dtype: torch.dtype | None, device: torch.device | None
 ) -> Tensor:
     """Give one slot its tensor, or without a `device` its type alone, and return what it holds now."""
     old, stored = slot.tensor, source.entries()[name].dtype
@@ -134,11 +132,11 @@ def _fill(
         return old
     if device is None:
         tensor = torch.empty(old.shape, dtype=wanted, device="meta")  # a function of "meta" tensors loads a compiler
-    elif wanted == stored and device.type == "cpu" and not own:
+    elif wanted == stored and device.type == "cpu":
         tensor = source.tensor(name)
     else:
         # One tensor at a time: the file's pages leave memory together with the borrowed tensor.
-        tensor = source.borrow(name).to(device=device, dtype=wanted, copy=own).contiguous()
+        tensor = source.borrow(name).to(device=device, dtype=wanted).contiguous()
     if isinstance(old, nn.Parameter):
         tensor = nn.Parameter(tensor, requires_grad=old.requires_grad and device is not None)
     for owner, leaf in slot.owners:
