@@ -63,6 +63,25 @@ def test_rollback_and_go_on() -> None:
         torch.testing.assert_close(MODEL(ids[:, 5:], cache=cache).scores, expected[:, 5:], rtol=1e-5, atol=2e-5)
 
 
+@pytest.mark.parametrize("chunks", [[9], [4, 1, 3, 1], [1] * 9])
+def test_gradients_through_steps_are_those_of_the_whole(chunks: list[int]) -> None:
+    ids, cache, total = tokens(), Cache(2, capacity=20), torch.zeros(())
+    for part in ids.split(chunks, dim=1):
+        scores = MODEL(part, cache=cache).scores
+        assert scores is not None
+        total = total + scores.square().sum()
+    whole = MODEL(ids).scores
+    assert whole is not None
+    weights = list(MODEL.parameters())
+    found, expected = torch.autograd.grad(total, weights), torch.autograd.grad(whole.square().sum(), weights)
+    for one, other in zip(found, expected, strict=True):
+        # Sums of some hundred products, in another order.
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5 * float(other.abs().max()))
+    # Whoever goes on without gradients takes none along.
+    with torch.no_grad():
+        assert not MODEL(ids[:, :1], cache=cache).states.requires_grad
+
+
 def test_select_rows() -> None:
     ids = tokens(3, 6)
     cache = Cache(2)

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plait.nn.mask import Mask, allowed, plain
+from plait.nn.mask import Mask, Places, allowed, made, plain, weighed
 from plait.nn.spec import MaskSpec
 
 masks = st.builds(MaskSpec, causal=st.booleans(), window=st.none() | st.integers(1, 6))
@@ -54,3 +54,22 @@ def test_short_cuts_are_taken() -> None:
     assert plain(MaskSpec(causal=True), 2, 3) is None
     assert plain(MaskSpec(causal=True, window=4), 4, 4) == Mask(causal=True)
     assert plain(MaskSpec(causal=True, window=4), 1, 5) is None
+
+
+def test_weights_of_attention_are_float32_at_least() -> None:
+    scores = torch.tensor([[[[0.0, 1e-9]]]], dtype=torch.float64)
+    expected = torch.tensor([[[[0.5 - 2.5e-10, 0.5 + 2.5e-10]]]], dtype=torch.float64)
+    # What is left out of the series is of order 1e-27, the rounding of order 1e-16.
+    torch.testing.assert_close(weighed(scores, Mask()), expected, rtol=0, atol=1e-15)
+    assert weighed(scores.bfloat16(), Mask()).dtype == torch.float32
+
+
+def test_the_last_queries_have_the_last_rows_of_a_mask() -> None:
+    order = torch.arange(7)[None]
+    for spec in (MaskSpec(), MaskSpec(causal=True), MaskSpec(causal=True, window=3)):
+        rows = allowed(spec, order, order)[:, :, -2:]
+        counted = made(spec, Places(7, 7, order.device).last(2)).allowed
+        assert torch.equal(torch.ones_like(rows) if counted is None else counted, rows)
+        explicit = made(spec, Places(7, 7, order.device, order, order).last(2)).allowed
+        assert explicit is not None
+        assert torch.equal(explicit, rows)

@@ -307,6 +307,15 @@ def test_mean_pool() -> None:
     torch.testing.assert_close(pool(x), x.mean(dim=1))
 
 
+@pytest.mark.parametrize("where", ["first", "last", "mean"])
+def test_a_text_without_a_token_has_no_vector(where: Literal["first", "last", "mean"]) -> None:
+    for valid in (None, torch.ones(2, 0, dtype=torch.bool)):
+        with pytest.raises(ConfigError) as error:
+            Pool(PoolSpec(where=where), 5)(torch.zeros(2, 0, 5), valid)
+        text = "a text without any token has no vector: leave empty texts out, or give them one token"
+        assert str(error.value) == text
+
+
 def test_pool_with_a_dense_layer() -> None:
     pool = Pool(PoolSpec(where="first", activation="tanh"), 5)
     randomise(pool)

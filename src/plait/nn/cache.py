@@ -28,6 +28,12 @@ class LayerCache:
         `capacity` is a number of slots to allocate ahead.
         """
         end = self.length + keys.shape[2]
+        if torch.is_grad_enabled() and (keys.requires_grad or values.requires_grad):
+            # The backward pass reads what each step saw: it must stay as it was then.
+            self._keys = keys if self._keys is None else torch.cat((self._keys[:, :, : self.length], keys), dim=2)
+            self._values = values if self._values is None else torch.cat((self._values[:, :, : self.length], values), 2)
+            self.length = end
+            return self._keys, self._values
         self._keys = _room(self._keys, keys, self.length, end, capacity)
         self._values = _room(self._values, values, self.length, end, capacity)
         self._keys[:, :, self.length : end] = keys

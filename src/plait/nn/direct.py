@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.autograd import forward_ad
+
+_PLAIN = (Tensor, nn.Parameter)  # others compute in ways of their own: traced, divided among processes, in few bits
 
 
 def direct(x: Tensor, *weights: Tensor) -> bool:
     """Whether `x` is numbers on a CPU, computed with now, and none of `weights` learns.
 
     Not so under autocast, which chooses types by the names of functions, in a compiled graph, which fuses by itself,
-    and within `torch.func`, which wants every function in a form of its own.
+    and within `torch.func` or forward-mode differentiation, which want every function in a form of their own.
     """
+    if type(x) not in _PLAIN or forward_ad._current_level >= 0:
+        return False
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu") or torch.compiler.is_compiling():
         return False
     learns = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from plait.nn.linear import Linear
-from plait.nn.mask import Mask, biased
+from plait.nn.mask import Mask, biased, weighed
 from plait.nn.packing import Packed
 from plait.nn.position import Relative
 from plait.nn.spec import DisentangledSpec
@@ -75,8 +74,7 @@ class DisentangledAttention(nn.Module):
             return functional.scaled_dot_product_attention(
                 query, key, value, attn_mask=mask.bias, dropout_p=dropout, scale=self.spec.scale
             )
-        scores = query @ key.transpose(2, 3) * self.spec.scale + mask.bias
-        attention = scores.softmax(dim=-1, dtype=torch.float32).to(query.dtype)
+        attention = weighed(query @ key.transpose(2, 3) * self.spec.scale, mask).to(query.dtype)
         weights.append(attention)
         return functional.dropout(attention, dropout, training=self.training) @ value
 

@@ -82,7 +82,7 @@ class TextFrontend(nn.Module):
 
     def _segmented(self, table: nn.Embedding, segments: Tensor | None) -> Tensor:
         if segments is None:
-            return table.weight[self.kinds].sum(dim=0)
+            return table(torch.tensor(self.kinds, device=table.weight.device)).sum(dim=0)  # type: ignore[no-any-return]
         if len(self.kinds) == 1:
             return table(segments)  # type: ignore[no-any-return]
         # (B, T, kinds, D) -> (B, T, D)

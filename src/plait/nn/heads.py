@@ -28,13 +28,15 @@ class Pool(nn.Module):
         self.activation = activation(spec.activation) if spec.activation else None
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
-        """(B, T, D) and which tokens are valid, (B, T) or None for all -> (B, D)."""
+        """(B, T, D) and which tokens are valid, (B, T) or None for all -> (B, D). Raises ConfigError without tokens."""
         pooled = self._pick(x, valid)
         if self.dense is None or self.activation is None:
             return pooled
         return self.activation(self.dense(pooled))
 
     def _pick(self, x: Tensor, valid: Tensor | None) -> Tensor:
+        if x.shape[1] == 0:
+            raise ConfigError("a text without any token has no vector: leave empty texts out, or give them one token")
         if self.spec.where == "mean":
             if valid is None:
                 return x.mean(dim=1)

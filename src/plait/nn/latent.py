@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plait.nn.cache import LayerCache
-from plait.nn.linear import Linear
+from plait.nn.linear import Linear, bare
 from plait.nn.mask import Mask, weighed
 from plait.nn.norm import Norm
 from plait.nn.packing import Packed
@@ -90,9 +90,9 @@ class LatentAttention(nn.Module):
     def _absorbs(self, queries: int, keys: int) -> bool:
         """Whether to take the queries to the latent vectors is less work than to expand all of those.
 
-        The part of a layer whose weights are no plain matrix (quantised, adapted) is only ever called.
+        A part that is no plain layer (quantised, adapted, watched) is only ever called.
         """
-        if type(self.key) is not Linear or type(self.value) is not Linear:
+        if not (bare(self.key) and bare(self.value)):
             return False
         spec = self.spec
         both, shared = spec.latent * (spec.plain_dim + spec.value_dim), spec.rope.dim

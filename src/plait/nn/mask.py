@@ -66,7 +66,7 @@ def biased(mask: Mask, bias: Tensor) -> Mask:
 
 
 def weighed(scores: Tensor, mask: Mask) -> Tensor:
-    """The softmax of `scores` (B, H, T, S) over the keys that may be seen, in float32."""
+    """The softmax of `scores` (B, H, T, S) over the keys that may be seen, in float32 at least."""
     if mask.bias is not None:
         scores = scores + mask.bias
     seen = mask.allowed
@@ -74,7 +74,7 @@ def weighed(scores: Tensor, mask: Mask) -> Tensor:
         seen = torch.ones(scores.shape[2:], dtype=torch.bool, device=scores.device).tril()
     if seen is not None:
         scores = scores.masked_fill(~seen, float("-inf"))
-    return scores.softmax(dim=-1, dtype=torch.float32)
+    return scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
 
 
 def allowed(spec: MaskSpec, queries: Tensor, keys: Tensor) -> Tensor:

@@ -64,9 +64,10 @@ class SoftmaxRouter(Linear):
         self.renormalise, self.active = spec.renormalise, active
 
     def route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, D) -> float32 factors and expert numbers, (N, K) each, and the scores (N, E) before the softmax."""
+        """(N, D) -> factors and expert numbers, (N, K) each, and the scores (N, E) before the softmax."""
         scores: Tensor = self(x)
-        factors, chosen = scores.softmax(dim=-1, dtype=torch.float32).topk(self.active, dim=-1)
+        shares = scores.softmax(dim=-1, dtype=torch.promote_types(scores.dtype, torch.float32))
+        factors, chosen = shares.topk(self.active, dim=-1)
         if self.renormalise:
             factors = factors / factors.sum(dim=-1, keepdim=True)
         return factors, chosen, scores
@@ -94,9 +95,14 @@ class GroupedRouter(Linear):
         # Set by the balance of the load and never by a gradient, which the choice of experts has none of.
         self.correction = nn.Parameter(torch.empty(experts), requires_grad=False)
 
+    def forward(self, x: Tensor) -> Tensor:
+        """Scores (N, E) of (N, D), computed in float32 at least."""
+        wide = torch.promote_types(x.dtype, torch.float32)
+        return functional.linear(x.to(wide), self.weight.to(wide))
+
     def route(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, D) -> float32 factors and expert numbers, (N, K) each, and the scores (N, E) before the sigmoid."""
-        scores = functional.linear(x.float(), self.weight.float())
+        """(N, D) -> factors and expert numbers, (N, K) each, and the scores (N, E) before the sigmoid."""
+        scores: Tensor = self(x)
         shares = scores.sigmoid()
         chosen = self._eligible(shares + self.correction.float()).topk(self.active, dim=-1).indices
         factors = shares.gather(1, chosen)
