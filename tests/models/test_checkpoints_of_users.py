@@ -165,12 +165,23 @@ def test_tensors_that_are_assigned_stay_shared(name: str, task: str, tmp_path: P
     assert len(list(model.parameters())) == parameters
 
 
-@pytest.mark.parametrize("dtype", ["float8_e4m3fn", torch.float8_e5m2])
-def test_nothing_computes_in_eight_bits(dtype: Any, tmp_path: Path) -> None:
-    with pytest.raises(
-        OptionError, match=r"dtype must be one of auto, fastest, float32, float16, bfloat16, float64, but"
-    ):
-        AutoModelForCausalLM.from_pretrained(tmp_path, dtype=dtype)
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"dtype": "float8_e4m3fn"}, "dtype must be one of auto, fastest, float32, float16, bfloat16, float64, but is"),
+        ({"dtype": torch.float8_e5m2}, "dtype must be one of auto, fastest, float32, float16, bfloat16, float64, but"),
+        (
+            {"device_map": "autto"},
+            "device_map names 'autto', which is not a device that torch knows. Did you mean 'auto'",
+        ),
+        ({"device_map": {"": "disk", "lm_head": "gpu"}}, "device_map names 'gpu', which is not a device that torch"),
+    ],
+)
+def test_what_there_is_not_is_said_before_anything_is_fetched(options: dict[str, Any], text: str) -> None:
+    """Nothing computes in eight bits; and no hub is asked for a model that could not be loaded so."""
+    with pytest.raises(OptionError) as caught:
+        AutoModelForCausalLM.from_pretrained("no-such/model", **options)
+    assert text in str(caught.value)
 
 
 def test_a_file_in_the_place_of_the_folder_for_parts_on_disk(tmp_path: Path) -> None:

@@ -127,7 +127,10 @@ class TestIndex:
     def test_tensor_in_two_shards(self, tmp_path: Path) -> None:
         write_sharded(tmp_path)
         save_file(WEIGHTS, tmp_path / "model-00002-of-00002.safetensors")
-        with pytest.raises(WeightsError, match=r"tensor 'a\.weight' is in two files, model-00001.*and model-00002"):
+        with pytest.raises(
+            WeightsError,
+            match=r"'a\.weight' is in two files, model-00001.* \(listed by .*\) and model-00002.* \(listed by .*\)\.$",
+        ):
             open_checkpoint(tmp_path)
 
     def test_unlisted_tensor_is_read(self, tmp_path: Path) -> None:
@@ -233,6 +236,13 @@ class TestTorchArchive:
     def test_damaged(self, tmp_path: Path, content: bytes) -> None:
         (tmp_path / "pytorch_model.bin").write_bytes(content)
         with pytest.raises(WeightsError):
+            open_checkpoint(tmp_path)
+
+    @pytest.mark.parametrize("content", [b"<html>404 Not Found</html>", b"{'a': 1}", b"\0" * 100])
+    def test_another_file_in_its_place(self, tmp_path: Path, content: bytes) -> None:
+        """Told as what it is, not as code that could run, nor with torch's advice to read it without protection."""
+        (tmp_path / "pytorch_model.bin").write_bytes(content)
+        with pytest.raises(WeightsError, match="is damaged: torch.save writes no such bytes. Fetch it again."):
             open_checkpoint(tmp_path)
 
     def test_cut_off_at_any_length(self, tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ class _AutoModel(Generic[Model]):
         from plait.models.files import load_model
 
         own, rest = LoadOptions.split(options)
+        own.check_before_files()
         snapshot = own.resolve(pretrained_model_name_or_path, need="model")
         config = read_config(snapshot, own, changes=rest)
         return cast("Model", load_model(snapshot, config, task=cls.task, options=own))

@@ -130,6 +130,8 @@ def _kept(part: str, leaves: list[_Leaf], source: Translated, folder: Path | Non
     """What a part reads from: the checkpoint, or a file in `folder` that holds its weights converted."""
     if folder is None or all(source.direct(each.name, each.stand_in.dtype) for each in leaves):
         return source
+    if folder.is_file():
+        raise OptionError(f"offload_folder={str(folder)!r} is a file. Name a folder, there or yet to be made.")
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{part}.safetensors"
     converted = {each.name: source.borrow(each.name).to(each.stand_in.dtype).contiguous() for each in leaves}

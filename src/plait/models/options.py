@@ -167,6 +167,16 @@ class LoadOptions:
                     "call from_pretrained."
                 )
 
+    def check_before_files(self) -> None:
+        """Raise OptionError for a dtype or a device that there is not, before gigabytes are fetched for it."""
+        from plait.models.placement import AUTOMATIC, device_of
+
+        self.wanted_dtype()
+        places = self.device_map.values() if isinstance(self.device_map, Mapping) else [self.device_map]
+        for place in places:
+            if place is not None and place != "disk" and not (place in AUTOMATIC and place is self.device_map):
+                device_of(place)
+
     def resolve(self, reference: str | os.PathLike[str], *, need: str) -> Snapshot:
         """The local folder of `reference`, holding what a "config", "tokenizer" or "model" needs and no more.
 
@@ -226,7 +236,8 @@ def parse_dtype(dtype: Any) -> torch.dtype | None:
 
         return fastest()
     named = getattr(torch, dtype.removeprefix("torch."), None) if isinstance(dtype, str) else dtype
-    if not isinstance(named, torch.dtype) or not named.is_floating_point:
+    # Eight bits and fewer are for storage: nothing computes in them.
+    if not isinstance(named, torch.dtype) or not named.is_floating_point or named.itemsize < 2:
         choices = ("auto", "fastest", "float32", "float16", "bfloat16", "float64")
         raise OptionError(f"dtype must be one of {', '.join(choices)}, but is {dtype!r}.{nearest(str(dtype), choices)}")
     return named

@@ -253,18 +253,32 @@ class Pretrained(nn.Module):
         return outer
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Fill the parameters with what `state_dict` gave, of this model or one alike.
+        """Fill the parameters with what `state_dict` gave, of this model or one alike; with `assign`, take its tensors
+        in their place. Weights that are shared stay shared.
 
         Raises WeightsError when something is missing or in excess, unless `strict` is False.
         """
         within = list(super().state_dict())
+        owners = list(self._shared()) if assign else []
         found = super().load_state_dict(self.names.inner(state_dict, within), strict=False, assign=assign)
+        for (first, name), *others in owners:
+            for owner, leaf in others:
+                owner._parameters[leaf] = first._parameters[name]
         for keys in found:
             keys[:] = map(self.names.outer, keys)
         if strict:
             known = map(self.names.outer, within)
             check_keys(found.missing_keys, found.unexpected_keys, title=type(self).__name__, known=known)
         return found
+
+    def _shared(self) -> Iterable[list[tuple[nn.Module, str]]]:
+        """Of each parameter that several modules share, all of them with their names of it."""
+        owners: dict[int, list[tuple[nn.Module, str]]] = {}
+        for module in self.network.modules():
+            for name, parameter in module._parameters.items():
+                if parameter is not None:
+                    owners.setdefault(id(parameter), []).append((module, name))
+        return (found for found in owners.values() if len(found) > 1)
 
     # -- what to train ------------------------------------------------------------------------------------------------
 

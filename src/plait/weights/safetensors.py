@@ -96,7 +96,7 @@ def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
     if length > HEADER_LIMIT:
         raise WeightsError(
             f"{file.label} is not a safetensors file: its header would be {length} bytes long; "
-            f"the format allows {HEADER_LIMIT}."
+            f"the format allows {HEADER_LIMIT}. Fetch it again."
         )
     if 8 + length > file.size:
         raise WeightsError(
@@ -104,7 +104,9 @@ def _read_header(file: MappedFile) -> tuple[dict[str, Any], int]:
         )
     text = file.read(8, 8 + length)
     if not text.startswith(b"{"):
-        raise WeightsError(f"{file.label} is not a safetensors file: its header does not begin with '{{'.")
+        raise WeightsError(
+            f"{file.label} is not a safetensors file: its header does not begin with '{{'. Fetch it again."
+        )
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

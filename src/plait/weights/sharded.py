@@ -69,7 +69,7 @@ def open_index(path: Path, *, label: str | None = None) -> Sharded:
         )
     shards: dict[str, Checkpoint] = {}
     for name in files:
-        shards[name] = _open_shard(path.parent / name, label=f"{name}, listed by {label},")
+        shards[name] = _open_shard(path.parent / name, label=f"{name} (listed by {label})")
     for tensor, name in weight_map.items():
         if tensor not in shards[name].entries():
             holder = next((other for other, shard in shards.items() if tensor in shard.entries()), None)

@@ -66,6 +66,10 @@ def _load(path: Path, *, label: str) -> object:
     try:
         return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
     except pickle.UnpicklingError as error:
+        if "Unsupported operand" in str(error):  # an error page of a hub, say, in the place of the file
+            raise WeightsError(
+                f"{label} is not a torch archive, or is damaged: torch.save writes no such bytes. Fetch it again."
+            ) from error
         raise WeightsError(
             f"{label} is refused: it holds Python objects that are not tensors, and unpickling them could run "
             f"any code. Ask its author for a safetensors file, or convert it where you trust it. ({_refusal(error)})"
