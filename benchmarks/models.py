@@ -197,9 +197,12 @@ def _regression(folder: str) -> Iterator[Row]:
 
         return run
 
-    def pair(dtype: torch.dtype, peer: torch.dtype) -> tuple[float, float]:
+    def pair(
+        dtype: torch.dtype, peer: torch.dtype, *, prepack: bool = False, transposed: bool = False
+    ) -> tuple[float, float]:
         theirs = QwenRegression(folder, peer)
-        ours = FrozenRegressor(plait.AutoModel.from_pretrained(folder, dtype=dtype), 4)
+        backbone = plait.AutoModel.from_pretrained(folder, dtype=dtype, prepack=prepack)
+        ours = FrozenRegressor(backbone, 4, transposed=transposed)
         ours.adapter.load_state_dict(theirs.feature_adapter.state_dict())
         ours.head.load_state_dict(theirs.regressor.state_dict())
         close = 1e-4 if dtype == peer == torch.float32 else 5e-2
@@ -210,7 +213,10 @@ def _regression(folder: str) -> Iterator[Row]:
     name = "the article's regression step, frozen 0.5B Qwen2"
     yield Row(f"{name}: as loaded (bfloat16) against the article's class (float32)", *pair(half, whole), "s", "≥ 1.5")
     yield Row(f"{name}: both float32", *pair(whole, whole), "s", "shown")
+    yield Row(f"{name}: both float32, transposed=True", *pair(whole, whole, transposed=True), "s", "≥ 1.5")
     yield Row(f"{name}: both bfloat16, the article's class mended", *pair(half, half), "s", "shown")
+    both = pair(half, half, prepack=True, transposed=True)
+    yield Row(f"{name}: the same, prepack=True and transposed=True", *both, "s", "shown")
 
 
 if __name__ == "__main__":

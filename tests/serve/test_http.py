@@ -176,15 +176,23 @@ def test_errors_are_in_the_protocols_shape(
 
 def test_options_of_the_model_that_are_not_supported_are_told() -> None:
     model = EchoModel("a")
-    model.generation_config = GenerationConfig(num_beams=4)
+    model.generation_config = GenerationConfig(guidance_scale=2.0)
     with client_of(model) as client:
         response = client.post(CHAT, json=HELLO)
         assert response.status_code == 400
-        assert "`num_beams=4` cannot be streamed" in response.json()["error"]["message"]
-        model.generation_config = GenerationConfig(guidance_scale=2.0)
-        response = client.post(CHAT, json=HELLO)
-        assert response.status_code == 400
         assert "`guidance_scale=2.0` is not supported" in response.json()["error"]["message"]
+
+
+def test_beams_that_the_files_of_a_model_ask_for_are_one_here() -> None:
+    answers = []
+    for config in (GenerationConfig(), GenerationConfig(num_beams=4, length_penalty=2.0, early_stopping=True)):
+        model = EchoModel("a")
+        model.generation_config = config
+        with client_of(model) as client:
+            response = client.post(CHAT, json=HELLO)
+            assert response.status_code == 200
+            answers.append(response.json()["choices"])
+    assert answers[0] == answers[1]
 
 
 def test_the_key_guards_all_but_health() -> None:

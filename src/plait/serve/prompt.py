@@ -24,11 +24,11 @@ def job_of(request: Request, engine: Engine, *, deliver: Callable[[Event], None]
         )
     own = getattr(engine.model, "generation_config", None) or GenerationConfig()
     wanted = request.options.get("max_new_tokens", room)
-    options = {**request.options, "max_new_tokens": min(wanted, room)}
+    # What the model's files ask for beside one beam cannot be told as it grows.
+    options = {**request.options, "num_beams": 1, "max_new_tokens": min(wanted, room)}
     try:
         config = own.updated(**options)
         config.refuse_unsupported()
-        config.refuse_beams()
     except PlaitError as error:
         raise RequestError(str(error)) from error
     separate = request.kind == "chat" and request.separate_thinking and thinks(engine.tokenizer)
