@@ -190,3 +190,34 @@ def test_a_file_in_the_place_of_the_folder_for_parts_on_disk(tmp_path: Path) -> 
         AutoModelForCausalLM.from_pretrained(
             tmp_path, device_map={"": "disk"}, dtype="bfloat16", offload_folder=tmp_path / "config.json"
         )
+
+
+def test_arguments_of_saving_that_scripts_give(tmp_path: Path) -> None:
+    """As after training with several processes: `is_main_process`, `save_function`; and those that would be in vain."""
+    saved(tmp_path / "theirs", "Llama", "ForCausalLM", num_key_value_heads=1)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "theirs")
+    model.save_pretrained(tmp_path / "other process", is_main_process=False, save_function=torch.save)
+    assert not (tmp_path / "other process").exists()
+    model.save_pretrained(save_directory=tmp_path / "ours", is_main_process=True, push_to_hub=False, variant=None)
+    model.config.save_pretrained(save_directory=tmp_path / "ours")
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "ours").config == model.config
+    for options, text in (
+        ({"push_to_hub": True}, "`push_to_hub` of save_pretrained is not supported: save the model, and upload"),
+        ({"state_dict": model.state_dict()}, "`state_dict` of save_pretrained is not supported: put it into the model"),
+        ({"variant": "fp16"}, "`variant` of save_pretrained is not supported: rename the file afterwards"),
+        ({"max_shardsize": "1MB"}, "has no argument 'max_shardsize'. Did you mean 'max_shard_size'?"),
+    ):
+        with pytest.raises(OptionError) as caught:
+            model.save_pretrained(tmp_path / "no", **options)
+        assert text in str(caught.value)
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_second_head_of_a_gpt2_is_left_in_the_file(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    config = transformers.GPT2Config(vocab_size=29, n_embd=8, n_layer=2, n_head=2, initializer_range=0.3, num_labels=1)
+    theirs = transformers.GPT2DoubleHeadsModel(config).eval()
+    theirs.save_pretrained(tmp_path)
+    with torch.no_grad():
+        mine, other = AutoModelForCausalLM.from_pretrained(tmp_path)(IDS).logits, theirs(IDS).logits
+    torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)

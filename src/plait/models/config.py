@@ -215,6 +215,9 @@ class Config:
             values["_name_or_path"] = values.pop("name_or_path")
         if values.get("dtype") is not None:
             values["dtype"] = str(values["dtype"]).removeprefix("torch.")
+        for key in ("rope_scaling", "rope_parameters"):
+            if not isinstance(values.get(key), Mapping | None):
+                raise ConfigError(f"`{key}` must be an object or null, but is {values[key]!r:.80} ({self._label}).")
         if "rope_parameters" in values:
             for key in _ROPE_KEYS:
                 self._values.pop(key, None)
@@ -242,15 +245,13 @@ class Config:
     ) -> None:
         names: dict[int, str] | None = None
         if id2label is not None:
-            names = _ordered({int(index): str(name) for index, name in id2label.items()}, self._label)
-            if label2id is not None and {str(name): int(index) for name, index in label2id.items()} != {
-                name: index for index, name in names.items()
-            }:
+            names = _ordered(dict(_pairs("id2label", id2label, self._label)), self._label)
+            if label2id is not None and sorted(_pairs("label2id", label2id, self._label)) != sorted(names.items()):
                 logger("models").warning(
                     "`label2id` of %s is not the inverse of `id2label`, which is kept.", self._label
                 )
         elif label2id is not None:
-            names = _ordered({int(index): str(name) for name, index in label2id.items()}, self._label)
+            names = _ordered(dict(_pairs("label2id", label2id, self._label)), self._label)
         if num_labels is not None:
             if not isinstance(num_labels, int) or num_labels < 1:
                 raise ConfigError(
@@ -271,7 +272,7 @@ class Config:
         if kind is not None and kind not in PROBLEM_TYPES:
             raise ConfigError(
                 f"`problem_type` must be one of {', '.join(PROBLEM_TYPES)}, but is {kind!r} "
-                f"({self._label}).{nearest(kind, PROBLEM_TYPES)}"
+                f"({self._label}).{nearest(str(kind), PROBLEM_TYPES)}"
             )
         if kind == "single_label_classification" and self.num_labels == 1:
             raise ConfigError(
@@ -302,9 +303,9 @@ class Config:
         with replaced(Path(path)) as aside:
             aside.write_text(self.to_json_string() + "\n", encoding="utf-8")
 
-    def save_pretrained(self, folder: str | os.PathLike[str]) -> None:
-        """Write config.json into `folder`, which is created when absent; a reader never sees half a file."""
-        folder = Path(folder)
+    def save_pretrained(self, save_directory: str | os.PathLike[str]) -> None:
+        """Write config.json into a folder, which is created when absent; a reader never sees half a file."""
+        folder = Path(save_directory)
         folder.mkdir(parents=True, exist_ok=True)
         self.to_json_file(folder / "config.json")
 
@@ -322,6 +323,21 @@ class Config:
 
 def _numbered(count: int) -> dict[int, str]:
     return {index: f"LABEL_{index}" for index in range(count)}
+
+
+def _pairs(key: str, given: Any, label: str) -> list[tuple[int, str]]:
+    """The numbers and names that `id2label` or `label2id` holds. Raises `ConfigError` when it holds something else."""
+    numbered = key == "id2label"
+    if isinstance(given, Mapping):
+        pairs = given.items() if numbered else ((index, name) for name, index in given.items())
+        try:
+            return [(int(index), str(name)) for index, name in pairs]
+        except (TypeError, ValueError):
+            pass  # said below
+    form, other = ("{0: name, 1: name, …}", "label2id") if numbered else ("{name: 0, name: 1, …}", "id2label")
+    raise ConfigError(
+        f"`{key}` must have the form {form}, but is {given!r:.80} ({label}). The other way round it is `{other}`."
+    )
 
 
 def _ordered(names: dict[int, str], label: str) -> dict[int, str]:

@@ -121,6 +121,7 @@ RULES = Rules(
     transpose(_THEIRS + "mlp.c_fc.{wb}", _OURS + "mlp.up.{wb}"),
     transpose(_THEIRS + "mlp.c_proj.{wb}", _OURS + "mlp.down.{wb}"),
     ignore(_THEIRS + "attn.{p:bias|masked_bias}", "the causal mask, made anew"),
+    ignore("multiple_choice_head.{rest}", "chooses among texts: a head that is not built here"),
     prefixes=("transformer.",),
 )
 

@@ -43,6 +43,14 @@ _IDLE = {
     "use_flash_attention_2": "torch's attention chooses its kernel",
 }
 
+# The same of `save_pretrained`.
+_REFUSED_SAVING = {
+    "push_to_hub": "save the model, and upload the folder with the client of your hub",
+    "state_dict": "put it into the model with load_state_dict first",
+    "variant": "rename the file afterwards, and name it in the reference to load it",
+}
+_SAVING = ("save_directory", "is_main_process", "max_shard_size", "safe_serialization", "save_function", "token")
+
 # Names of attention in other libraries; here the numbers are those of each, and torch chooses the kernel.
 _ATTENTIONS = ("sdpa", "eager", "flash_attention_2", "flash_attention_3", "flex_attention")
 # Arguments about where files come from, rather than about weights.
@@ -220,6 +228,19 @@ class LoadOptions:
         if place in AUTOMATIC:
             return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
         return torch.device("cpu") if place is None else device_of(place)
+
+
+def check_saving(others: Mapping[str, Any]) -> None:
+    """Raise OptionError for an argument of `save_pretrained` that means something elsewhere, or nothing anywhere."""
+    for name, value in others.items():
+        if name in _REFUSED_SAVING:
+            if value not in (None, False):
+                raise OptionError(f"`{name}` of save_pretrained is not supported: {_REFUSED_SAVING[name]}.")
+        elif name not in _SAVING:
+            hint = nearest(name, (*_SAVING, *_REFUSED_SAVING))
+            raise OptionError(f"save_pretrained has no argument {name!r}.{hint}")
+        elif value is not None:
+            logger("models").info("%s has no effect: weights are written as safetensors, into a folder.", name)
 
 
 def parse_dtype(dtype: Any) -> torch.dtype | None:

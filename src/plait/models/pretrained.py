@@ -412,21 +412,32 @@ class Pretrained(nn.Module):
     # -- files --------------------------------------------------------------------------------------------------------
 
     def save_pretrained(
-        self, folder: str | os.PathLike[str], *, max_shard_size: str | int = "5GB", safe_serialization: bool = True
+        self,
+        save_directory: str | os.PathLike[str],
+        is_main_process: bool = True,
+        *,
+        max_shard_size: str | int = "5GB",
+        safe_serialization: bool = True,
+        **others: Any,
     ) -> None:
         """Write config.json and model.safetensors, which other libraries read as well; larger models in several files.
 
-        Raises OptionError when `folder` is a file, when the tensors are not there (a model on "meta"), and for
-        `safe_serialization=False`, which means pickles; DiskError when the disk is full, which leaves what was there.
+        Of several processes one writes: nothing happens where `is_main_process` is False. Raises OptionError when
+        `save_directory` is a file, when the tensors are not there (a model on "meta"), for `safe_serialization=False`,
+        which means pickles, and for `others`, with the reason; DiskError when the disk is full, which leaves what was
+        there.
         """
         from plait.models.files import save_model
+        from plait.models.options import check_saving
 
+        check_saving(others)
         if not safe_serialization:
             raise OptionError(
                 "safe_serialization=False is refused: weights are saved as safetensors, which every library reads, and "
                 "never as pickles. Leave the argument out."
             )
-        save_model(self, Path(folder), max_shard_size=max_shard_size)
+        if is_main_process:
+            save_model(self, Path(save_directory), max_shard_size=max_shard_size)
 
     def load_weights(self, folder: str | os.PathLike[str]) -> None:
         """Fill the parameters in place, in their own type and on their own device, with what `save_pretrained` wrote.
