@@ -232,6 +232,17 @@ def test_logits_to_keep() -> None:
     torch.testing.assert_close(model(ids(), logits_to_keep=2).logits, model(ids()).logits[:, -2:], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("given", [-1, 2.0, torch.tensor([1, 2])])
+def test_what_is_no_number_of_logits_to_keep(given: Any) -> None:
+    sizes = {"d_model": 16, "d_ff": 24, "d_kv": 4, "num_heads": 4, "num_layers": 1, "decoder_start_token_id": 0}
+    pair = new_model(Config({"model_type": "t5", "vocab_size": 90, **sizes}), task="seq2seq_lm").eval()
+    for model, more in ((model_of(), {}), (pair, {"decoder_input_ids": ids()})):
+        with pytest.raises(OptionError) as error:
+            model(ids(), logits_to_keep=given, **more)
+        text = f"`logits_to_keep` must be a number of last positions, or 0 for all, but is {given!r}."
+        assert str(error.value) == text
+
+
 def test_a_language_model_returns_its_cache_outside_training() -> None:
     model = model_of()
     assert "past_key_values" not in model(ids())  # gradients are on

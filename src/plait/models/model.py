@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from plait.errors import OptionError
-from plait.models import inputs
+from plait.models.asked import Asked, kept
 from plait.models.config import Config
 from plait.models.head_mask import head_factors, heads_multiplied, masked
-from plait.models.inputs import packing_of
+from plait.models.inputs import Inputs, packing_of
 from plait.models.outputs import Output
 from plait.models.pretrained import Pretrained
 from plait.models.registry import family_of
@@ -117,62 +117,61 @@ class PretrainedModel(Pretrained):
         choice has (B, choices, T). `answers` are answers by other names than these.
         Raises OptionError for arguments that contradict each other or the task.
         """
-        task = TASKS[self.task]
-        given_answers = self._answers(
+        found = self._answers(
             labels=labels,
             start_positions=start_positions,
             end_positions=end_positions,
             next_sentence_label=next_sentence_label,
             **(answers or {}),
         )
-        if given_answers and logits_to_keep:
-            raise OptionError("`logits_to_keep` leaves out scores that the loss needs: give either it or labels.")
-        given = inputs.Inputs(
+        given = Inputs(
             tokens=input_ids,
             embeddings=inputs_embeds,
             mask=attention_mask,
             segments=token_type_ids,
             positions=position_ids,
         )
-        if task.choices:
-            given = given.flat()
-        memory = past_key_values
-        keeps_cache = self._returns_cache(use_cache, past_key_values)
-        if memory is None and keeps_cache:
-            memory = Cache(self.network.stack.depth)
-        arguments = given.translated(self, memory)
-        shows = {"hidden_states": self._asked(output_hidden_states, "output_hidden_states")}
-        shows["attentions"] = self._asked(output_attentions, "output_attentions")
-        routes = self._asked(output_router_logits, "output_router_logits")
-        record = Recorder(attentions=shows["attentions"]) if routes or any(shows.values()) else None
-        keep = logits_to_keep or None
-        self._check_head_masks(head_mask)
-        scored = task.scored(given_answers) if given_answers and task.scored else None
-        packing = packing_of(self.network.stack, arguments, cache=memory, record=record, scored=scored, packed=packed)
-        with heads_multiplied(self.layers, head_mask):
-            hidden = self.network(**arguments, cache=memory, record=record, keep=keep, packing=packing)
-        values = self._named(hidden, given, arguments["valid"])
-        values["past_key_values"] = memory if keeps_cache else None
-        terms = task.loss(values, given_answers, self.config) if given_answers and task.loss else None
-        if record is not None and routes:
-            values |= self._routed(record, arguments["valid"])
-            if terms is not None and "aux_loss" in values:
-                terms = terms.plus(self.config.router_aux_loss_coef * values["aux_loss"])
-        if terms is not None:
-            values["loss"] = terms.mean()
-        if record is not None:
-            values |= {name: part for name, part in self._recorded(record, head_mask).items() if shows[name]}
-        recall = None
-        if not any(shows.values()) and past_key_values is None and not self.training:
-            recall = self._recall(arguments, head_mask)
-        output = Output((*task.fields, *_EXTRAS), values, loss_terms=terms, recall=recall)
-        wants_tuple = not (self.config.return_dict if return_dict is None else return_dict)
-        return output.to_tuple() if wants_tuple else output
+        asked = Asked(
+            hidden_states=self._asked(output_hidden_states, "output_hidden_states"),
+            attentions=self._asked(output_attentions, "output_attentions"),
+            router_logits=self._asked(output_router_logits, "output_router_logits"),
+            keep=kept(logits_to_keep, found),
+            cache=past_key_values,
+            use_cache=use_cache,
+            heads=head_mask,
+            packed=packed,
+        )
+        output = self._output(given.flat() if TASKS[self.task].choices else given, found, asked)
+        return output if (self.config.return_dict if return_dict is None else return_dict) else output.to_tuple()
 
     if TYPE_CHECKING:
         __call__ = forward
 
-    def _named(self, hidden: Hidden, given: inputs.Inputs, valid: Tensor | None) -> dict[str, Any]:
+    def _output(self, given: Inputs, answers: Mapping[str, Tensor], asked: Asked) -> Output:
+        """What the network makes of the inputs, with the loss where there are answers."""
+        task, record, cache = TASKS[self.task], asked.recorder(), self._cache(asked)
+        arguments = given.translated(self, cache)
+        self._check_head_masks(asked.heads)
+        scored = task.scored(answers) if answers and task.scored else None
+        packing = packing_of(
+            self.network.stack, arguments, cache=cache, record=record, scored=scored, packed=asked.packed
+        )
+        with heads_multiplied(self.layers, asked.heads):
+            hidden = self.network(**arguments, cache=cache, record=record, keep=asked.keep, packing=packing)
+        values = self._named(hidden, given, arguments["valid"])
+        values["past_key_values"] = cache if asked.use_cache in (None, True) else None
+        terms = task.loss(values, answers, self.config) if answers and task.loss else None
+        if record is not None:
+            values |= self._noted(record, asked, arguments["valid"])
+        if terms is not None and "aux_loss" in values:
+            terms = terms.plus(self.config.router_aux_loss_coef * values["aux_loss"])
+        if terms is not None:
+            values["loss"] = terms.mean()
+        shown = asked.hidden_states or asked.attentions or asked.cache is not None or self.training
+        recall = None if shown else self._recall(arguments, asked.heads)
+        return Output((*task.fields, *_EXTRAS), values, loss_terms=terms, recall=recall)
+
+    def _named(self, hidden: Hidden, given: Inputs, valid: Tensor | None) -> dict[str, Any]:
         """The outputs of the task."""
         task = TASKS[self.task]
         values: dict[str, Any] = {**task.outputs(hidden, valid)}
@@ -186,21 +185,28 @@ class PretrainedModel(Pretrained):
             values["logits"] = values["logits"].view(-1, given.choices)
         return values
 
-    def _returns_cache(self, use_cache: bool | None, given: Cache | None) -> bool:
-        if given is not None and not isinstance(given, Cache):
+    def _cache(self, asked: Asked) -> Cache | None:
+        """The cache to read and fill: that of an earlier call, or a new one where it is wanted back."""
+        if asked.cache is not None and not isinstance(asked.cache, Cache):
             raise OptionError(
-                f"`past_key_values` must be the cache that an earlier call returned, but is a {type(given).__name__}."
+                "`past_key_values` must be the cache that an earlier call returned, but is a "
+                f"{type(asked.cache).__name__}."
             )
-        if use_cache and not self.causal:
+        if asked.use_cache and not self.causal:
             raise OptionError(
                 "`use_cache` needs a causal network: here every token sees those behind it, so nothing can be kept."
             )
-        if use_cache is not None:
-            return use_cache
-        if given is not None:
-            return True
-        quiet = not self.training and not torch.is_grad_enabled()
-        return quiet and self.task == "causal_lm" and self.causal and bool(self.config.get("use_cache", True))
+        wanted = asked.use_cache
+        if wanted is None:
+            quiet = not self.training and not torch.is_grad_enabled()
+            wanted = quiet and self.task == "causal_lm" and self.causal and bool(self.config.get("use_cache", True))
+        return Cache(self.network.stack.depth) if asked.cache is None and wanted else asked.cache
+
+    def _noted(self, record: Recorder, asked: Asked, valid: Tensor | None) -> dict[str, Any]:
+        """What was asked to be noted."""
+        shown = {"hidden_states": asked.hidden_states, "attentions": asked.attentions}
+        values = self._routed(record, valid) if asked.router_logits else {}
+        return values | {name: part for name, part in self._recorded(record, asked.heads).items() if shown[name]}
 
     def _recorded(self, record: Recorder, head_mask: Tensor | None) -> dict[str, Any]:
         values: dict[str, Any] = {"hidden_states": tuple(record.states)}

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from plait.errors import OptionError
+from plait.models.asked import kept
 from plait.models.config import Config
 from plait.models.head_mask import head_factors, heads_multiplied, masked
 from plait.models.inputs import check_ids, valid_tokens
@@ -26,7 +27,7 @@ from plait.models.shift import shifted
 from plait.models.tasks import TASKS, whole_numbers
 from plait.nn.cache import Cache
 from plait.nn.record import Recorder
-from plait.nn.topology import EncoderDecoderModel
+from plait.nn.topology import EncoderDecoderModel, Hidden
 
 if TYPE_CHECKING:
     from plait.generate import GenerationConfig
@@ -124,38 +125,32 @@ class Seq2SeqModel(Pretrained):
         Raises OptionError for arguments that contradict each other or the task.
         """
         answers = self._answers(labels=labels, start_positions=start_positions, end_positions=end_positions)
-        if answers and logits_to_keep:
-            raise OptionError("`logits_to_keep` leaves out scores that the loss needs: give either it or labels.")
+        keep = kept(logits_to_keep, answers)
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             decoder_input_ids, implied = self._implied_target(input_ids, attention_mask, labels)
             decoder_attention_mask = implied if decoder_attention_mask is None else decoder_attention_mask
-        returns_cache = self._returns_cache(use_cache, past_key_values)
-        cache = past_key_values
-        if cache is None and returns_cache:
-            cache = Cache(len(self.network.decoder.layers))
+        cache = self._cache(use_cache, past_key_values)
         source = self._source(input_ids, inputs_embeds, encoder_outputs, attention_mask)
         target = self._target(decoder_input_ids, decoder_inputs_embeds, decoder_attention_mask, cache)
         seen = self._seen(output_hidden_states, output_attentions)
         masks = {"head_mask": head_mask, "decoder_head_mask": decoder_head_mask}
         masks["cross_attn_head_mask"] = cross_attn_head_mask
-        self._check_head_masks(*masks.values())
-        with self._heads_multiplied(masks):
-            hidden = self.network(
-                **source,
-                **target,
-                cache=cache,
-                encoder_record=seen.encoder,
-                record=seen.decoder,
-                keep=logits_to_keep or None,
-            )
+        hidden = self._hidden({**source, **target, "cache": cache, "keep": keep}, seen, masks)
         values: dict[str, Any] = {**TASKS[self.task].outputs(hidden, target["targets_valid"])}
-        values |= {"past_key_values": cache if returns_cache else None, "encoder_last_hidden_state": hidden.memory}
+        values["past_key_values"] = cache if use_cache in (None, True) else None
+        values["encoder_last_hidden_state"] = hidden.memory
         values |= {f"encoder_{name}": value for name, value in _kept(encoder_outputs).items()}
         values |= self._multiplied(seen.values(), masks)
         return self._output(values, answers, return_dict)
 
     if TYPE_CHECKING:
         __call__ = forward
+
+    def _hidden(self, arguments: dict[str, Any], seen: _Seen, masks: Mapping[str, Tensor | None]) -> Hidden:
+        """What the network makes of its arguments, with what is to be seen of it and the heads that are masked."""
+        self._check_head_masks(*masks.values())
+        with self._heads_multiplied(masks):
+            return self.network(**arguments, encoder_record=seen.encoder, record=seen.decoder)
 
     def _output(self, values: dict[str, Any], answers: dict[str, Any], return_dict: bool | None) -> Any:
         """The values under their names, with the loss where there are answers."""
@@ -273,17 +268,16 @@ class Seq2SeqModel(Pretrained):
             "target_positions": positions,
         }
 
-    def _returns_cache(self, use_cache: bool | None, given: Cache | None) -> bool:
+    def _cache(self, use_cache: bool | None, given: Cache | None) -> Cache | None:
+        """The cache to read and fill: the given one, or a new one where it is wanted back."""
         if given is not None and not isinstance(given, Cache):
             raise OptionError(
                 f"`past_key_values` must be the cache that an earlier call returned, but is a {type(given).__name__}."
             )
-        if use_cache is not None:
-            return use_cache
-        if given is not None:
-            return True
-        quiet = not self.training and not torch.is_grad_enabled()
-        return quiet and self.task == "seq2seq_lm" and bool(self.config.get("use_cache", True))
+        if use_cache is None:
+            quiet = not self.training and not torch.is_grad_enabled()
+            use_cache = quiet and self.task == "seq2seq_lm" and bool(self.config.get("use_cache", True))
+        return Cache(len(self.network.decoder.layers)) if given is None and use_cache else given
 
     # -- generation ---------------------------------------------------------------------------------------------------
 
