@@ -54,6 +54,19 @@ class TestFiles:
         assert torch.equal(mine.view(torch.uint8), tensor.view(2, 3).view(torch.uint8))
         assert mine.data_ptr() % dtype.itemsize == 0  # aligned: a view, not a copy
 
+    def test_tensors_of_whole_lines_begin_one(self, tmp_path: Path) -> None:
+        """Wherever the header ends, and whatever lies between them by name."""
+        for count in range(8):
+            saved = {f"{'n' * (at + count)}{at}": torch.full((at, 16), at).float() for at in range(4)}
+            saved |= {"a.odd": torch.ones(5), "o.odd": torch.ones(3, dtype=torch.bfloat16), "z": torch.ones(32).half()}
+            save_state(saved, tmp_path / str(count))
+            path = tmp_path / str(count) / "model.safetensors"
+            assert all(torch.equal(load_file(path)[name], tensor) for name, tensor in saved.items())
+            mapped = open_checkpoint(path)
+            begins = {name: mapped.tensor(name).data_ptr() % 64 for name, tensor in saved.items() if tensor.numel()}
+            assert {name for name, begin in begins.items() if begin} == {"o.odd"}  # it lies behind five numbers
+            assert all(begins[name] % saved[name].element_size() == 0 for name in begins)
+
     def test_views_are_written_as_they_look(self, tmp_path: Path) -> None:
         base = torch.randn(4, 6)
         saved = {

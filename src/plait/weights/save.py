@@ -33,6 +33,7 @@ _SHARD = re.compile(r"model-\d{5}-of-(\d{5})\.safetensors")
 _UNITS = {"": 1, **{f"{letter}B": 1000**n for n, letter in enumerate(("", "K", "M", "G", "T"))}}
 _UNITS |= {f"{letter}IB": 1024**n for n, letter in enumerate(("K", "M", "G", "T"), start=1)}
 _STORED = {dtype: name for name, dtype in DTYPES.items()}
+_LINE = 64  # bytes that a CPU reads at once
 
 
 def save_state(
@@ -104,8 +105,9 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Ma
     for key, value in metadata.items():
         if not isinstance(key, str) or not isinstance(value, str):
             raise OptionError(f"metadata of a safetensors file are texts, but {key!r} is {value!r}. Write str(value).")
-    # Longer types first, so that every tensor is aligned to its own type.
-    ordered = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
+    # Whole lines of a CPU's cache first, which then all begin one, as it reads matrices soonest (plait.nn.product);
+    # of the rest longer types first, so that every tensor is aligned to its own type.
+    ordered = sorted(tensors, key=lambda name: (tensors[name].nbytes % _LINE > 0, -tensors[name].element_size(), name))
     header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     end = 0
     for name in ordered:
@@ -113,7 +115,7 @@ def write_safetensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Ma
         start, end = end, end + tensor.numel() * tensor.element_size()
         header[name] = {"dtype": _STORED[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode("utf-8")
-    text += b" " * (-len(text) % 8)
+    text += b" " * (-(8 + len(text)) % _LINE)
     _write(path, [struct.pack("<Q", len(text)) + text, *(tensors[name] for name in ordered)])
 
 
