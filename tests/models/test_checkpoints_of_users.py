@@ -221,3 +221,14 @@ def test_the_second_head_of_a_gpt2_is_left_in_the_file(tmp_path: Path) -> None:
     with torch.no_grad():
         mine, other = AutoModelForCausalLM.from_pretrained(tmp_path)(IDS).logits, theirs(IDS).logits
     torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+
+
+def test_what_a_killed_save_left_is_removed_by_the_next(tmp_path: Path) -> None:
+    saved(tmp_path / "theirs", "Llama", "ForCausalLM", num_key_value_heads=1)
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "theirs")
+    model.save_pretrained(tmp_path / "ours")
+    whole = sorted(file.name for file in (tmp_path / "ours").iterdir())
+    for name in ("config.json", "generation_config.json", "model.safetensors"):
+        (tmp_path / "ours" / f".{name}.0a1b2c3d.partial").write_text("half of i")
+    model.save_pretrained(tmp_path / "ours")
+    assert sorted(file.name for file in (tmp_path / "ours").iterdir()) == whole

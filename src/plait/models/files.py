@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from plait.console import logger
+from plait.disk import PARTIAL
 from plait.errors import OptionError, WeightsError
 from plait.generate import GenerationConfig
 from plait.generate.settings import CONFIGURED
@@ -152,6 +153,8 @@ def save_model(model: Pretrained, folder: Path, *, max_shard_size: str | int) ->
     names = with_matrices(rules_for(family, model.task, config), model.network)
     state: Mapping[str, Tensor] = model.network.state_dict()
     save_state(names.export(state, prefixed=prefixed(family, model.task)), folder, max_shard_size=max_shard_size)
+    for leftover in folder.glob(f".*config.json.*{PARTIAL}"):  # of a save that was killed
+        leftover.unlink(missing_ok=True)
     config.save_pretrained(folder)
     if model.generation_config is not None and model.task == model.generates[0]:
         model.generation_config.save_pretrained(folder)
