@@ -72,6 +72,33 @@ def test_the_remedy_of_a_view_works() -> None:
     assert config.label2id == {"no": 0, "LABEL_1": 1}
 
 
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        (
+            {"id2label": ["no", "yes"]},
+            "`id2label` must have the form {0: name, 1: name, …}, but is ['no', 'yes'] (x). The other way round it is "
+            "`label2id`.",
+        ),
+        ({"id2label": {"no": 0, "yes": 1}}, "`id2label` must have the form {0: name, 1: name, …}, but is {'no': 0, 'y"),
+        (
+            {"label2id": {0: "no", 1: "yes"}},
+            "`label2id` must have the form {name: 0, name: 1, …}, but is {0: 'no', 1: 'yes'} (x). The other way round "
+            "it is `id2label`.",
+        ),
+        ({"id2label": {0: "no", 1: "yes"}, "label2id": 3}, "`label2id` must have the form {name: 0, name: 1, …}, but"),
+        ({"label2id": {"no": None}}, "`label2id` must have the form"),
+        ({"problem_type": 3}, "`problem_type` must be one of regression, single_label_classification, multi_label"),
+        ({"rope_scaling": "yarn"}, "`rope_scaling` must be an object or null, but is 'yarn' (x)."),
+        ({"rope_parameters": [1]}, "`rope_parameters` must be an object or null, but is [1] (x)."),
+    ],
+)
+def test_values_of_another_form(values: dict[str, object], text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config({"model_type": "llama", **values}, label="x")
+    assert text in str(caught.value)
+
+
 def test_a_file_by_its_name(tmp_path: Path) -> None:
     config = Config(model_type="bert", hidden_size=64, id2label={0: "no", 1: "yes"})
     config.to_json_file(tmp_path / "small.json")
