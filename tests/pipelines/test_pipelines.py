@@ -99,6 +99,10 @@ def test_zero_shot_classification(make: Make, options: dict) -> None:
         theirs(TEXTS[0], candidate_labels="wind, sea", **options),
     )
     same(ours(TEXTS[0], ["wind"], **options), theirs(TEXTS[0], ["wind"], **options))
+    chinese = ["财经", "体育", "娱乐"]
+    # In the order of their scores; where two agree to the last bits it is open.
+    assert sorted(ours("今天", "财经，体育、娱乐", **options)["labels"]) == sorted(chinese)
+    same(ours("今天", "财经，体育、娱乐", **options), ours("今天", chinese, **options))
 
 
 def test_fill_mask(make: Make) -> None:

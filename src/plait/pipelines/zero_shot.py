@@ -5,6 +5,7 @@ Yin et al. 2019, arXiv:1909.00161; the model is one of natural language inferenc
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import torch
@@ -12,12 +13,14 @@ import torch
 from plait.errors import OptionError
 from plait.pipelines.base import Pipeline
 
+_COMMAS = re.compile("[,，、]")
+
 
 class ZeroShotClassificationPipeline(Pipeline):
     """Texts to {"sequence": …, "labels": […], "scores": […]}, best label first.
 
-    `candidate_labels` is a list or a text with commas; `hypothesis_template` holds {} for the label. With `multi_label`
-    each label is judged by itself, otherwise the scores of a text add up to 1.
+    `candidate_labels` is a list or a text with commas, Chinese ones too; `hypothesis_template` holds {} for the label.
+    With `multi_label` each label is judged by itself, otherwise the scores of a text add up to 1.
     """
 
     def __call__(self, inputs: Any, candidate_labels: Any = None, **options: Any) -> Any:
@@ -37,7 +40,7 @@ class ZeroShotClassificationPipeline(Pipeline):
         """The labels of each text in the order of their scores."""
         labels = candidate_labels or []
         if isinstance(labels, str):
-            labels = [label.strip() for label in labels.split(",") if label.strip()]
+            labels = [label.strip() for label in _COMMAS.split(labels) if label.strip()]
         if not labels:
             raise OptionError("`candidate_labels` is missing: give the labels to choose from.")
         if "{}" not in hypothesis_template:
