@@ -8,13 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import gguf
 import pytest
 import safetensors.torch
 import torch
 import transformers
 from torch import Tensor
 
-from plait.errors import OptionError, WeightsError
+from plait.errors import NotFoundError, OptionError, WeightsError
 from plait.models import auto
 from plait.models.auto import AutoModelForCausalLM, AutoModelForSequenceClassification
 
@@ -232,3 +233,50 @@ def test_what_a_killed_save_left_is_removed_by_the_next(tmp_path: Path) -> None:
         (tmp_path / "ours" / f".{name}.0a1b2c3d.partial").write_text("half of i")
     model.save_pretrained(tmp_path / "ours")
     assert sorted(file.name for file in (tmp_path / "ours").iterdir()) == whole
+
+
+def split_gguf(folder: Path) -> Any:
+    """A random Llama of the reference library, as a GGUF model in several files."""
+    theirs = saved(folder / "theirs", "Llama", "ForCausalLM", num_key_value_heads=2, tie_word_embeddings=True)
+    writer = gguf.GGUFWriter(folder / "tiny.gguf", "llama", split_max_tensors=5)
+    writer.add_block_count(2)
+    writer.add_context_length(64)
+    writer.add_embedding_length(8)
+    writer.add_feed_forward_length(12)
+    writer.add_head_count(2)
+    writer.add_head_count_kv(2)
+    writer.add_layer_norm_rms_eps(theirs.config.rms_norm_eps)
+    writer.add_vocab_size(29)
+    names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.LLAMA, 2)
+    for name, tensor in theirs.state_dict().items():
+        if "q_proj" in name or "k_proj" in name:  # llama.cpp has rotary pairs side by side: (heads, 2, 2, D) turned
+            tensor = tensor.view(2, 2, 2, 8).transpose(1, 2).reshape(8, 8)
+        if name != "lm_head.weight":
+            writer.add_tensor(names.get_name(name, try_suffixes=(".weight",)), tensor.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return theirs
+
+
+def test_a_folder_with_a_split_gguf_is_one_model(tmp_path: Path) -> None:
+    theirs = split_gguf(tmp_path)
+    assert len(list(tmp_path.glob("tiny-0000?-of-0000?.gguf"))) == 4
+    with torch.no_grad():
+        mine, other = AutoModelForCausalLM.from_pretrained(tmp_path)(IDS).logits, theirs(IDS).logits
+    torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-5)
+    (tmp_path / "tiny-00001-of-00004.gguf").unlink()
+    with pytest.raises(
+        WeightsError, match="tiny-00002-of-00004.gguf is one of 4 files, of which 1 are missing: tiny-00001"
+    ):
+        AutoModelForCausalLM.from_pretrained(tmp_path)
+
+
+def test_a_folder_with_two_gguf_models_asks_for_one(tmp_path: Path) -> None:
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).write_bytes(b"GGUF")
+    with pytest.raises(
+        NotFoundError, match=r"has no file 'config\.json'.* Name the GGUF model to open, as in .*/a\.gguf\."
+    ):
+        AutoModelForCausalLM.from_pretrained(tmp_path)

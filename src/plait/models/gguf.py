@@ -19,7 +19,7 @@ from typing import Any
 
 from plait.errors import ConfigError, nearest
 from plait.models.config import Config
-from plait.weights.gguf import Reader, parts
+from plait.weights.gguf import Reader, present_parts
 from plait.weights.rules import Rules, ignore, permute_rope, rename, shift, tied
 
 # `general.architecture` -> `model_type`
@@ -76,7 +76,7 @@ def read_gguf_config(path: Path, *, label: str) -> Config:
     metadata: dict[str, Any] = {}
     names: list[str] = []
     factors = None
-    for part in parts(path):
+    for part in present_parts(path, label=label):
         with part.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as buffer:
             reader = Reader(buffer, label=label)
             metadata = {**reader.metadata(), **metadata}

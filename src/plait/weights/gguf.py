@@ -122,6 +122,19 @@ def parts(path: Path) -> list[Path]:
     return [path.with_name(f"{found[1]}-{index:05}-of-{found[3]}.gguf") for index in range(1, int(found[3]) + 1)]
 
 
+def present_parts(path: Path, *, label: str) -> list[Path]:
+    """The paths of all files of a model. Raises `WeightsError` when one of a split model is missing."""
+    files = parts(path)
+    missing = [file.name for file in files if not file.is_file()]
+    if len(files) > 1 and missing:
+        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        raise WeightsError(
+            f"{label}: {path.name} is one of {len(files)} files, of which {len(missing)} are missing: {listed}. "
+            "Fetch them as well."
+        )
+    return files
+
+
 class Reader:
     """Reads the head of one file from `buffer`, front to back: `metadata()` first, then `tensors()`."""
 

@@ -11,7 +11,7 @@ import torch
 from plait.errors import WeightsError, nearest
 from plait.weights.checkpoint import Checkpoint, Entry, Format
 from plait.weights.dequantise import PLAIN, dequantise
-from plait.weights.gguf import Reader, TensorInfo, parts
+from plait.weights.gguf import Reader, TensorInfo, present_parts
 from plait.weights.mapped import MappedFile
 from plait.weights.sharded import Sharded
 
@@ -64,13 +64,9 @@ def open_gguf(path: Path, *, label: str | None = None) -> Checkpoint:
     Raises `WeightsError` when a file is missing, or there are not as many tensors as the first file says.
     """
     label = label or str(path)
-    files = parts(path)
+    files = present_parts(path, label=label)
     if len(files) == 1:
         return GGUFFile(path, label=label)
-    missing = [file.name for file in files if not file.is_file()]
-    if missing:
-        listed = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise WeightsError(f"{label} is one of {len(files)} files, of which {len(missing)} are missing: {listed}.")
     shards = [GGUFFile(file, label=f"{file.name}, a part of {label},") for file in files]
     model = Sharded(shards, label=label, metadata=shards[0].metadata)
     announced = shards[0].metadata.get("split.tensors.count", len(model.entries()))
