@@ -114,6 +114,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "distilbert": {"model_type": "distilbert", "hidden_dim": 40, "intermediate_size": None},
     "llama": {**_LLAMA},
     "llama-linear": {**_LLAMA, "rope_scaling": {"rope_type": "linear", "factor": 3.0}},
+    "llama-dynamic": {**_LLAMA, "max_position_embeddings": 4, "rope_scaling": {"rope_type": "dynamic", "factor": 3.0}},
     "llama-llama3": {
         **_LLAMA,
         "rope_scaling": {"rope_type": "llama3", **_SCALED, "low_freq_factor": 1.0, "high_freq_factor": 4.0},
@@ -206,6 +207,7 @@ CHANGES: dict[tuple[str, str], Callable[[Any], Any]] = {
     ("NormSpec", "bias"): lambda bias: not bias,
     ("NormSpec", "offset"): lambda offset: offset + 1,
     ("LinearScaling", "factor"): lambda factor: factor * 2,
+    **{("DynamicScaling", field.name): lambda v: v * 2 for field in dataclasses.fields(specs.DynamicScaling)},
     **{("Llama3Scaling", field.name): lambda v: v * 2 for field in dataclasses.fields(specs.Llama3Scaling)},
     **{("YarnScaling", field.name): lambda v: v * 2 for field in dataclasses.fields(specs.YarnScaling)},
     ("YarnScaling", "truncate"): lambda truncate: not truncate,
@@ -433,6 +435,7 @@ def padding_gradient(network: Network) -> Tensor:
         ("llama", "causal_lm"),
         ("llama", "sequence_classification"),
         ("llama-linear", "base"),
+        ("llama-dynamic", "base"),
         ("llama-llama3", "base"),
         ("llama-yarn", "base"),
         ("qwen2", "causal_lm"),

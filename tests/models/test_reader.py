@@ -12,7 +12,7 @@ from plait.models.family import topology
 from plait.models.positions import rope, windows
 from plait.models.reader import HARMLESS, Reader
 from plait.models.registry import FAMILIES, family_of
-from plait.nn.spec import LinearScaling, Llama3Scaling, RopeSpec, Single, YarnScaling
+from plait.nn.spec import DynamicScaling, LinearScaling, Llama3Scaling, RopeSpec, Single, YarnScaling
 
 _TINY = {"hidden_size": 8, "num_attention_heads": 2, "num_hidden_layers": 2, "vocab_size": 11}
 _GROUPED = {**_TINY, "num_key_value_heads": 2}
@@ -129,6 +129,7 @@ LLAMA3 = {"factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "origi
         ({"rope_type": "default"}, None),
         ({"type": "linear", "factor": 2}, LinearScaling(factor=2.0)),
         ({"type": "linear", "rope_type": "linear", "factor": 2}, LinearScaling(factor=2.0)),
+        ({"type": "dynamic", "factor": 2}, DynamicScaling(factor=2.0, original_positions=2048)),
         (
             {"rope_type": "llama3", **LLAMA3},
             Llama3Scaling(factor=8.0, low_frequency_factor=1.0, high_frequency_factor=4.0, original_positions=64),
@@ -184,10 +185,11 @@ def test_the_original_length_at_the_top_wins() -> None:
     [
         (
             {"rope_scaling": {"rope_type": "yarnn", "factor": 2}},
-            "`rope_type` must be one of default, linear, llama3, yarn, longrope, but is 'yarnn' (config.json of x). "
-            "Did you mean 'yarn'?",
+            "`rope_type` must be one of default, linear, dynamic, llama3, yarn, longrope, but is 'yarnn' "
+            "(config.json of x). Did you mean 'yarn'?",
         ),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, "but is 'dynamic'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 0.5}}, "`rope_parameters.factor` must be a number of at least"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 2, "alpha": 9}}, "`rope_parameters.alpha` = 9."),
         ({"rope_scaling": {"type": "linear"}}, "`rope_parameters.factor` is missing from config.json of x"),
         ({"rope_scaling": {"type": "linear", "factor": 2, "beta": 3}}, "`rope_parameters.beta` = 3."),
         ({"rope_scaling": {"rope_type": "default", "factor": 2}}, "`rope_parameters.factor` = 2."),

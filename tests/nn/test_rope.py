@@ -11,7 +11,15 @@ from transformers import LlamaConfig
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
 
 from plait.nn.rope import frequencies, rotate, rotation
-from plait.nn.spec import LinearScaling, Llama3Scaling, LongRopeScaling, RopeScaling, RopeSpec, YarnScaling
+from plait.nn.spec import (
+    DynamicScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    RopeScaling,
+    RopeSpec,
+    YarnScaling,
+)
 
 CASES: list[tuple[dict[str, object], RopeScaling]] = [
     ({"rope_type": "linear", "factor": 3.0}, LinearScaling(factor=3.0)),
@@ -113,6 +121,27 @@ def test_a_factor_for_each_frequency_equals_the_reference(length: int, seen: int
     # The tables find the length themselves: it is one more than the highest position.
     cosine = rotation(spec, torch.tensor([[length - 1]])).cosine
     torch.testing.assert_close(cosine[0, 0, 0, :32], ((length - 1) * ours).cos() * factor, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("length", [1, 64, 65, 200])
+@pytest.mark.parametrize("dim", [2, 64])
+def test_a_theta_for_the_length_equals_the_reference(length: int, dim: int) -> None:
+    parameters = {"rope_type": "dynamic", "rope_theta": 5000.0, "factor": 3.0}
+    config = LlamaConfig(
+        hidden_size=4 * dim, num_attention_heads=4, max_position_embeddings=64, rope_parameters=parameters
+    )
+    spec = RopeSpec(theta=5000.0, dim=dim, scaling=DynamicScaling(factor=3.0, original_positions=64))
+    ours, factor = frequencies(spec, length=length)
+    if dim > 2:  # the reference divides by zero where a single pair turns, at any theta once per radian
+        expected, _ = ROPE_INIT_FUNCTIONS["dynamic"](config, torch.device("cpu"), seq_len=length)
+        torch.testing.assert_close(ours, expected, rtol=2e-6, atol=0)
+    else:
+        assert ours.tolist() == [1.0]
+    assert factor == 1.0
+    assert torch.equal(ours, frequencies(RopeSpec(theta=5000.0, dim=dim))[0]) == (length <= 64 or dim == 2)
+    # The tables find the length themselves.
+    cosine = rotation(spec, torch.tensor([[length - 1]])).cosine
+    torch.testing.assert_close(cosine[0, 0, 0, : dim // 2], ((length - 1) * ours).cos(), rtol=0, atol=1e-6)
 
 
 def test_scores_depend_on_distance_alone() -> None:

@@ -3,6 +3,7 @@ texts that outgrow their original length."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,43 @@ def test_the_length_of_a_call_chooses_the_factors(first: int, same: bool, tmp_pa
     assert rest.shape[1] == TOKENS - first
     apart = difference(rest, whole[:, first:])
     assert apart <= TOLERANCE if same else apart > 1000 * TOLERANCE
+
+
+# Its own length is 16, and texts have 24 tokens. No case of the others' tests: the reference remembers what it read.
+_SCALED = {"rope_type": "dynamic", "factor": 3.0, "rope_theta": 100.0}
+DYNAMIC = replace(
+    CASES["llama"], values={**CASES["llama"].values, "max_position_embeddings": 16, "rope_parameters": _SCALED}
+)
+
+
+def test_a_theta_for_the_length_of_a_call_does_not_depend_on_earlier_calls(tmp_path: Path) -> None:
+    """24 tokens have a theta of their own, 20 have another one, 16 the plain one. The reference keeps that of its
+    longest text for all that are longer than 16."""
+    theirs = reference(DYNAMIC, "base")
+    theirs.save_pretrained(tmp_path)
+    ours = load(tmp_path, "base")
+    tokens = batch(DYNAMIC, "base", None)["input_ids"]
+    with torch.no_grad():
+        alone = {count: ours(tokens[:, :count]).last_hidden_state for count in (16, 20, 24)}
+        for count in (24, 20, 16):
+            assert torch.equal(ours(tokens[:, :count]).last_hidden_state, alone[count])
+        for count in (16, 20, 24):  # growing, the reference is right as well
+            assert difference(alone[count], theirs(tokens[:, :count]).last_hidden_state) <= TOLERANCE
+        assert difference(alone[20], theirs(tokens[:, :20]).last_hidden_state) > 1000 * TOLERANCE
+        for change in ({"max_position_embeddings": 14}, {"rope_parameters": {**_SCALED, "factor": 2.0}}):
+            mutated = reference(DYNAMIC, "base", **change)(tokens).last_hidden_state
+            assert difference(alone[24], mutated) > 10 * TOLERANCE
+
+
+def test_words_beyond_the_length_of_a_dynamic_scaling_equal_the_reference(tmp_path: Path) -> None:
+    """A prompt of 12 tokens grows beyond 16: keys in the cache keep the rotation they got, there as well."""
+    theirs = reference(DYNAMIC, "causal_lm")
+    theirs.save_pretrained(tmp_path)
+    tokens = batch(DYNAMIC, "causal_lm", None)["input_ids"][:, :12]
+    options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
+    mine = load(tmp_path, "causal_lm").generate(tokens, **options)
+    assert mine.shape[1] == 24
+    assert mine.tolist() == theirs.generate(tokens, attention_mask=torch.ones_like(tokens), **options).tolist()
 
 
 @pytest.mark.parametrize("name", [name for name, (_, _, tasks) in DECODERS.items() if "causal_lm" in tasks])

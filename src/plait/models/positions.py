@@ -1,7 +1,7 @@
 """Rotary positions and attention windows as configurations write them: the one place that understands all spellings.
 
 Rotation: `rope_theta` with `rope_scaling` (transformers 4) or `rope_parameters` (transformers 5), of the types default,
-linear, llama3, yarn and longrope. Windows: `use_sliding_window`, `sliding_window`, `max_window_layers` and
+linear, dynamic, llama3, yarn and longrope. Windows: `use_sliding_window`, `sliding_window`, `max_window_layers` and
 `layer_types`. No torch here.
 """
 
@@ -12,9 +12,17 @@ from collections.abc import Mapping, Sequence
 
 from plait.errors import ConfigError, nearest
 from plait.models.reader import Reader, as_strings
-from plait.nn.spec import LinearScaling, Llama3Scaling, LongRopeScaling, RopeScaling, RopeSpec, YarnScaling
+from plait.nn.spec import (
+    DynamicScaling,
+    LinearScaling,
+    Llama3Scaling,
+    LongRopeScaling,
+    RopeScaling,
+    RopeSpec,
+    YarnScaling,
+)
 
-ROPE_TYPES = ("default", "linear", "llama3", "yarn", "longrope")
+ROPE_TYPES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
 LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
@@ -71,6 +79,9 @@ def _scaling(kind: str, inner: Reader, outer: Reader, *, dim: int) -> RopeScalin
             return None
         case "linear":
             return LinearScaling(factor=inner.number("factor", least=1e-6))
+        case "dynamic":
+            original = outer.integer("max_position_embeddings")
+            return DynamicScaling(factor=inner.number("factor", least=1.0), original_positions=original)
         case "llama3":
             return Llama3Scaling(
                 factor=inner.number("factor", least=1e-6),

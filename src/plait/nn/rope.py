@@ -12,7 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from plait.nn.spec import LinearScaling, Llama3Scaling, LongRopeScaling, RopeSpec, YarnScaling
+from plait.nn.spec import DynamicScaling, LinearScaling, Llama3Scaling, LongRopeScaling, RopeSpec, YarnScaling
 
 
 class Rotation(NamedTuple):
@@ -33,7 +33,7 @@ class Rotation(NamedTuple):
 def frequencies(spec: RopeSpec, *, length: int = 0, device: torch.device | None = None) -> tuple[Tensor, float]:
     """The angle per position of each pair of dimensions, float32 (R/2,), and the factor on the rotated vectors.
 
-    `length` is the number of positions of the text, on which one of the scalings depends.
+    `length` is the number of positions of the text, on which two of the scalings depend.
     """
     exponents = torch.arange(0, spec.dim, 2, dtype=torch.float32, device=device) / spec.dim
     plain = 1.0 / spec.theta**exponents
@@ -49,6 +49,10 @@ def frequencies(spec: RopeSpec, *, length: int = 0, device: torch.device | None 
         case LongRopeScaling() as scaling:
             factors = scaling.long_factors if length > scaling.original_positions else scaling.short_factors
             return plain / plain.new_tensor(factors), scaling.attention_factor
+        case DynamicScaling(factor=factor, original_positions=original):
+            longer = factor * max(length, original) / original - (factor - 1)
+            # A single pair, at exponent 0, turns alike whatever theta is.
+            return 1.0 / (spec.theta * longer ** (spec.dim / max(spec.dim - 2, 1))) ** exponents, 1.0
 
 
 def _llama3(plain: Tensor, scaling: Llama3Scaling) -> Tensor:
@@ -84,7 +88,8 @@ def rotation(spec: RopeSpec, positions: Tensor, *, length: int | None = None) ->
     """The tables for `positions` (B or 1, T); `length` is that of the text, by default as its last position says."""
     if length is None:
         # To know it is a copy from the device, so only where it matters.
-        length = int(positions.max()) + 1 if isinstance(spec.scaling, LongRopeScaling) else 0
+        matters = isinstance(spec.scaling, LongRopeScaling | DynamicScaling)
+        length = int(positions.max()) + 1 if matters else 0
     per_position, factor = frequencies(spec, length=length, device=positions.device)
     # (B, T) x (R/2,) -> (B, 1, T, R/2): the same for every head
     angles = positions[:, None, :, None].float() * per_position

@@ -11,6 +11,7 @@ from __future__ import annotations
 from plait.nn.spec.attention import (
     AttentionSpec,
     DisentangledSpec,
+    DynamicScaling,
     LatentAttentionSpec,
     LinearScaling,
     Llama3Scaling,
@@ -68,6 +69,7 @@ __all__ = [
     "ConvolutionSpec",
     "ConvolvedLayerSpec",
     "DisentangledSpec",
+    "DynamicScaling",
     "EncoderDecoder",
     "GroupedRouterSpec",
     "HeadSpec",

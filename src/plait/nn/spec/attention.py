@@ -63,7 +63,18 @@ class LongRopeScaling:
     attention_factor: float
 
 
-RopeScaling = LinearScaling | Llama3Scaling | YarnScaling | LongRopeScaling
+@dataclass(frozen=True, kw_only=True)
+class DynamicScaling:
+    """A larger theta for longer texts (dynamic NTK-aware scaling, arXiv:2309.00071 §3.3): in calls whose positions
+    reach beyond `original_positions`, that times `factor * length / original_positions - (factor - 1)` to the power
+    `dim / (dim - 2)`; the plain one in others. Keys that a cache already holds keep the rotation they got.
+    """
+
+    factor: float
+    original_positions: int
+
+
+RopeScaling = LinearScaling | Llama3Scaling | YarnScaling | LongRopeScaling | DynamicScaling
 
 
 @dataclass(frozen=True, kw_only=True)
