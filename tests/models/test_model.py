@@ -232,6 +232,16 @@ def test_logits_to_keep() -> None:
     torch.testing.assert_close(model(ids(), logits_to_keep=2).logits, model(ids()).logits[:, -2:], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize(("family", "task"), [("llama", "causal_lm"), ("bert", "base")])
+def test_a_model_without_numbers_says_what_shape_comes_out(family: str, task: str) -> None:
+    model, mask = model_of(family, task).to("meta"), torch.ones(2, 7, device="meta")
+    with torch.no_grad():
+        for given in (mask, mask.long(), None):
+            found, expected = model(ids().to("meta"), given)[0], model_of(family, task)(ids())[0]
+            assert found.is_meta
+            assert found.shape == expected.shape
+
+
 @pytest.mark.parametrize("given", [-1, 2.0, torch.tensor([1, 2])])
 def test_what_is_no_number_of_logits_to_keep(given: Any) -> None:
     sizes = {"d_model": 16, "d_ff": 24, "d_kv": 4, "num_heads": 4, "num_layers": 1, "decoder_start_token_id": 0}

@@ -208,6 +208,8 @@ def valid_tokens(
         cached = f" or, with the {start} tokens of the cache, {(batch, start + count)}" if start else ""
         raise OptionError(f"`{name}` must have the shape {(batch, count)}{cached}, but has {tuple(mask.shape)}.")
     mask = mask[:, -count:]
+    if mask.is_meta:
+        return mask != 0  # without numbers, nothing is known of them
     if mask.is_floating_point() and bool((mask < 0).any()):
         raise OptionError(f"`{name}` holds negative numbers. It must be 1 at tokens and 0 at padding.")
     valid = mask != 0
