@@ -56,3 +56,11 @@ def test_tensors_without_numbers_pass(name: str) -> None:
         found = part(mode.from_tensor(few()))
     assert type(found) is not Tensor
     assert found.shape == part(few()).shape
+
+
+@pytest.mark.parametrize("name", PARTS)
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")
+def test_a_traced_graph_computes_other_numbers_as_well(name: str) -> None:
+    part = frozen(name)
+    traced = torch.jit.trace(part, few())
+    torch.testing.assert_close(traced(-2 * few()), part(-2 * few()), rtol=1e-5, atol=1e-5)

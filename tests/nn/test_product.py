@@ -209,3 +209,42 @@ def test_a_matrix_that_begins_within_a_line_of_the_cache_is_turned_for_fewer_row
     assert found == [True, True, *([dtype != torch.bfloat16] * 2), False]
     assert [few(torch.zeros(rows, 32, dtype=dtype), aligned, most=200) for rows in (200, 201)] == [True, False]
     assert columns(torch.zeros(2, 5, 24)).shape == (24, 10)
+
+
+@pytest.mark.parametrize("rows", [3, ROWS, 200])
+def test_a_bias_that_learns_beside_a_frozen_matrix_gets_its_gradient(rows: int) -> None:
+    layer = Linear(64, 64 * 16).requires_grad_(False)
+    nn.init.normal_(layer.weight)
+    nn.init.zeros_(layer.bias).requires_grad_(True)
+    layer(torch.ones(rows, 64)).sum().backward()
+    assert torch.equal(layer.bias.grad, torch.full_like(layer.bias, float(rows)))
+    assert layer.weight.grad is None
+    found, expected = made(bias=True), made(bias=True)
+    for module in (found, expected):
+        for part in (module.gate, module.up, module.down):
+            part.bias.requires_grad_(True)
+    x = given(rows)
+    found(x).square().sum().backward()
+    usual(expected, x).square().sum().backward()
+    for name in ("gate", "up", "down"):
+        grads = [getattr(module, name).bias.grad for module in (found, expected)]
+        torch.testing.assert_close(*grads, rtol=1e-4, atol=1e-4)
+
+
+def test_whoever_watches_all_modules_or_has_replaced_a_forward_sees_every_layer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    module, x, seen = made(), given(), []
+    assert turns(module, x, monkeypatch)
+    handle = nn.modules.module.register_module_forward_hook(lambda layer, *given: seen.append(layer))
+    try:
+        assert not bare(module.up)
+        module(x)
+    finally:
+        handle.remove()
+    assert {id(layer) for layer in seen} >= {id(module.up), id(module.gate), id(module.down)}
+    before, calls = module.up.forward, []
+    module.up.forward = lambda y: calls.append(y.shape) or before(y)  # type: ignore[method-assign,func-returns-value]
+    assert not bare(module.up)
+    module(x)
+    assert calls == [x.shape]

@@ -174,3 +174,21 @@ def test_tables_stay_float32_for_half_precision_inputs() -> None:
     assert turned.dtype == torch.bfloat16
     # bfloat16 keeps 8 bits, so the result is within 2^-8 of the true cosine and sine.
     assert turned.flatten().tolist() == pytest.approx([math.cos(40_001), math.sin(40_001)], abs=2**-8)
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_float64_keeps_its_digits(interleaved: bool) -> None:
+    tables = rotation(RopeSpec(theta=100.0, dim=8, interleaved=interleaved), torch.arange(5)[None])
+    x = torch.randn(2, 3, 5, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    found = rotate(x, tables)
+    # A rotation keeps lengths; the tables are of float32, each to 2^-24.
+    assert found.dtype == torch.float64
+    torch.testing.assert_close(found.norm(dim=-1), x.norm(dim=-1), rtol=1e-6, atol=0)
+    # Linear to the last digit of float64, which float32 in between would not be.
+    torch.testing.assert_close(
+        rotate(x + 1e-9 * x.flip(0), tables) - found, 1e-9 * rotate(x.flip(0), tables), rtol=0, atol=1e-14
+    )
+    given = x[:, :1, :2].clone().requires_grad_(True)
+    assert torch.autograd.gradcheck(
+        lambda part: rotate(part, rotation(RopeSpec(theta=100.0, dim=8), torch.arange(2)[None])), given
+    )

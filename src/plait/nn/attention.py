@@ -164,7 +164,7 @@ class Attention(nn.Module):
             dropout_p=self.spec.dropout if self.training else 0.0,
             is_causal=mask.causal,
             scale=self.spec.scale,
-            enable_gqa=query.shape[1] != key.shape[1],
+            enable_gqa=bool(query.shape[1] != key.shape[1]),  # traced, a shape is a tensor
         )
 
     def _explicit(self, query: Tensor, key: Tensor, value: Tensor, mask: Mask, weights: list[Tensor] | None) -> Tensor:

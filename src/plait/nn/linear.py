@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.modules.module import _has_any_global_hook
 
-from plait.nn.product import columns, few, product
+from plait.nn.product import columns, few, fixed, product
 
 # So few vectors, and 16 times as many outputs, that it pays to bring a turned product back into rows.
 _ROWS = 32
@@ -35,16 +36,19 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`x @ weightᵀ + bias`, (..., I) -> (..., O)."""
-    if few(x, weight, most=min(_ROWS, weight.shape[0] // 16)):
+    if fixed(bias) and few(x, weight, most=min(_ROWS, weight.shape[0] // 16)):
         y = product(weight, bias, columns(x))
         return y.t().contiguous().view(*x.shape[:-1], -1)  # (O, N) -> (..., O)
     return functional.linear(x, weight, bias)
 
 
 def bare(layer: nn.Module) -> bool:
-    """Whether a layer is a `Linear` and nothing else: no surgery has replaced it, and nobody watches it."""
+    """Whether a layer is a `Linear` and nothing else: no surgery has replaced it or its forward, and nobody watches it,
+    or all modules."""
+    if type(layer) is not Linear or "forward" in layer.__dict__ or _has_any_global_hook():  # type: ignore[no-untyped-call]
+        return False
     watched = layer._forward_hooks or layer._forward_pre_hooks or layer._backward_hooks or layer._backward_pre_hooks
-    return type(layer) is Linear and not watched
+    return not watched
 
 
 class Convolution(nn.Conv1d):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from plait.nn.linear import Linear, bare
-from plait.nn.product import activated, columns, few, product, scaled
+from plait.nn.product import activated, columns, few, fixed, product, scaled
 from plait.nn.spec import Activation, MLPSpec
 
 
@@ -63,7 +63,7 @@ class MLP(nn.Module):
         dropped = self.training and self.spec.dropout > 0
         return (
             not dropped
-            and all(bare(part) for part in parts)
+            and all(bare(part) and fixed(part.bias) for part in parts)
             and few(x, *(part.weight for part in parts), most=self.down.out_features // 3)
         )
 

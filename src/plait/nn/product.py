@@ -38,11 +38,16 @@ def few(x: Tensor, *weights: Tensor, most: int) -> bool:
     vectors its rows are then read in parts of two lines each, which usual products, that reorder them, do once.
     """
     count = x.numel() // max(x.shape[-1], 1)
-    if not (0 < count <= most and _kernel_takes(x, count) and direct(x, *weights)):
+    if not (0 < count <= most and direct(x, *weights) and _kernel_takes(x, count)):
         return False
     if not all(_beside(weight, x) for weight in weights):
         return False
     return x.dtype != torch.bfloat16 or count <= _SPLIT or not any(weight.data_ptr() % _LINE for weight in weights)
+
+
+def fixed(bias: Tensor | None) -> bool:
+    """Whether no gradient is to reach a bias: those of a turned product reach its vectors alone."""
+    return bias is None or not (bias.requires_grad and torch.is_grad_enabled())
 
 
 def columns(x: Tensor) -> Tensor:

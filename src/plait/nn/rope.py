@@ -103,7 +103,8 @@ def rotate(x: Tensor, tables: Rotation) -> Tensor:
     """Rotate the first R dimensions of each head of `x` (B, H, T, D); dimension i turns with dimension i + R/2, or
     2i with 2i + 1 when the tables are interleaved."""
     size = tables.cosine.shape[-1]
-    whole, rest = x[..., :size].float(), x[..., size:]
+    whole, rest = x[..., :size], x[..., size:]
+    whole = whole if x.dtype == torch.float64 else whole.float()
     if tables.interleaved:
         first, second = slice(0, None, 2), slice(1, None, 2)
     else:
