@@ -20,7 +20,7 @@ def direct(x: Tensor, *weights: Tensor) -> bool:
         return False
     if x.device.type != "cpu" or torch.is_autocast_enabled("cpu"):
         return False
-    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None:
         return False
     learns = torch.is_grad_enabled() and any(weight.requires_grad for weight in weights)
     return not learns and not torch._C._are_functorch_transforms_active()
