@@ -228,7 +228,11 @@ def test_serve_hands_its_options_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("plait.serve.serve", lambda reference, **options: asked.update(reference=reference, **options))
     result = runner.invoke(app, ["serve", "org/name", "--port", "9000", "--name", "small"], env={"PLAIT_API_KEY": "k"})
     assert result.exit_code == 0
-    assert asked == {"reference": "org/name", "host": "127.0.0.1", "port": 9000, "api_key": "k", "name": "small"}
+    assert "loading org/name, to be served at http://127.0.0.1:9000/v1 (Ctrl-C ends)" in result.output
+    place = {"host": "127.0.0.1", "port": 9000}
+    assert asked == {"reference": "org/name", **place, "api_key": "k", "name": "small", "prepack": False}
+    assert runner.invoke(app, ["serve", "org/name", "--prepack"]).exit_code == 0
+    assert asked["prepack"] is True
 
 
 def test_serve_refuses_an_open_door() -> None:

@@ -224,12 +224,15 @@ def serve(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8000,
     api_key: Annotated[str | None, typer.Option(envvar="PLAIT_API_KEY", help="demanded of every request")] = None,
     name: Annotated[str | None, typer.Option(help="what clients call the model")] = None,
+    prepack: Annotated[
+        bool, typer.Option("--prepack", help="Copy the weights to where a CPU reads them soonest: answers come sooner.")
+    ] = False,
 ) -> None:
     """Answer OpenAI-compatible requests at http://HOST:PORT/v1."""
     from plait.serve import serve as serve_model
 
-    typer.echo(f"{model} at http://{host}:{port}/v1 (Ctrl-C ends)", err=True)
-    serve_model(model, host=host, port=port, api_key=api_key, name=name)
+    typer.echo(f"loading {model}, to be served at http://{host}:{port}/v1 (Ctrl-C ends)", err=True)
+    serve_model(model, host=host, port=port, api_key=api_key, name=name, prepack=prepack)
 
 
 @cache.command("where")
