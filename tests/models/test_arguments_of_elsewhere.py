@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from tiny_sizes import TINY
 
 from plait.errors import OptionError
 from plait.models import auto
@@ -21,22 +22,7 @@ from plait.models.auto import (
 )
 from plait.models.config import Config
 
-TINY = {
-    "hidden_size": 8,
-    "intermediate_size": 12,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 2,
-    "vocab_size": 17,
-}
 T5 = {"vocab_size": 17, "d_model": 8, "d_kv": 4, "d_ff": 12, "num_layers": 1, "num_heads": 2}
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved BERT without any head."""
-    folder = tmp_path_factory.mktemp("bert")
-    AutoModel.from_config({"model_type": "bert", **TINY}).save_pretrained(folder)
-    return folder
 
 
 def ids(*shape: int) -> torch.Tensor:

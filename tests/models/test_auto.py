@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from tiny_sizes import TINY
 from torch import Tensor
 
 from plait.errors import ConfigError, NotFoundError, OptionError, WeightsError
@@ -32,24 +33,6 @@ from plait.models.auto import (
 )
 from plait.models.config import Config
 from plait.models.options import LoadOptions, parse_dtype
-
-TINY = {
-    "hidden_size": 8,
-    "intermediate_size": 12,
-    "num_attention_heads": 2,
-    "num_hidden_layers": 2,
-    "vocab_size": 17,
-    "initializer_range": 0.3,
-}
-
-
-@pytest.fixture(scope="module")
-def bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved BERT without any head."""
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("bert")
-    AutoModel.from_config(Config(model_type="bert", **TINY)).save_pretrained(folder)
-    return folder
 
 
 def edited(folder: Path, target: Path, edit: Callable[[dict[str, Tensor]], None]) -> Path:

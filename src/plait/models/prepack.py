@@ -38,7 +38,7 @@ def prepack(
             stored = entries[name].dtype
             types[parameter] = dtype if dtype is not None and stored.is_floating_point else stored
     groups = list(_groups(network, types))
-    memory = _Memory(sum(_size(group, types[group[0]]) for group in groups))
+    memory = _Memory(sum(_size(sum(part.numel() for part in group), types[group[0]]) for group in groups))
     made: dict[Tensor, nn.Parameter] = {}
     for group in groups:
         whole = memory.take((sum(len(part) for part in group), *group[0].shape[1:]), types[group[0]])
@@ -64,9 +64,9 @@ def _groups(network: nn.Module, types: Mapping[Tensor, torch.dtype]) -> list[lis
     return [*groups, *([part] for part in types if part not in grouped)]
 
 
-def _size(parts: list[Tensor], dtype: torch.dtype) -> int:
-    """Bytes of a group, in whole lines."""
-    return -(-sum(part.numel() for part in parts) * dtype.itemsize // _LINE) * _LINE
+def _size(count: int, dtype: torch.dtype) -> int:
+    """Bytes of `count` numbers, in whole lines."""
+    return -(-count * dtype.itemsize // _LINE) * _LINE
 
 
 class _Memory:
@@ -88,5 +88,5 @@ class _Memory:
         if self._map is None or count == 0:
             return torch.empty(shape, dtype=dtype)
         tensor = torch.frombuffer(self._map, dtype=dtype, count=count, offset=self._taken).view(shape)
-        self._taken += -(-count * dtype.itemsize // _LINE) * _LINE
+        self._taken += _size(count, dtype)
         return tensor
